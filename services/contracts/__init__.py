@@ -1,0 +1,1 @@
+"""What crosses a process boundary: records, topics, status order, problems, the codec."""

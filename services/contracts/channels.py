@@ -1,0 +1,50 @@
+"""What a channel tells the others about itself, kept in Consul KV under its own key."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from services.contracts.records import ChannelName
+from services.contracts.status import Status
+
+STATES_PREFIX = "chat4all/channels/"
+"""Consul KV: one ChannelState per channel, written by its connector."""
+SWITCHES_PREFIX = "chat4all/channel-switches/"
+"""Consul KV: `off` under a channel's name keeps it disabled, whatever its connector says."""
+
+
+class AccountStatus(StrEnum):
+    """Whether an account may be used: its credentials were accepted by the provider or not."""
+
+    ENABLED = "ENABLED"
+    UNCHECKED = "UNCHECKED"
+    REFUSED = "REFUSED"
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What a channel can do; a status that is not in `receipts` is never reported."""
+
+    receipts: tuple[Status, ...]
+    text_length_max: int
+
+
+class AccountState(Struct, frozen=True, kw_only=True):
+    """The last answer of the provider about one account's credentials."""
+
+    status: AccountStatus
+    checked_at: datetime
+    detail: str | None = None
+
+
+class ChannelState(Struct, frozen=True, kw_only=True):
+    """A deployed channel: what it can do and the state of its accounts."""
+
+    channel: ChannelName
+    capabilities: Capabilities
+    accounts: dict[str, AccountState]
+
+    @property
+    def enabled(self) -> bool:
+        """True when at least one account may be used."""
+        return any(state.status is AccountStatus.ENABLED for state in self.accounts.values())

@@ -1,0 +1,1 @@
+"""How a process lives: config, app, health, discovery, HTTP, Kafka, telemetry."""

@@ -1,0 +1,59 @@
+"""The directory of channels: what each connector says of itself, and the operator's switches."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from services.contracts.channels import STATES_PREFIX, SWITCHES_PREFIX, ChannelState
+from services.runtime.app import App
+from services.runtime.consul import keys_of
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import Unavailable
+
+OFF = "off"
+_log = log(__name__)
+
+
+class Channels:
+    """Knows every deployed channel as Consul KV has it, or last had it while Consul is away."""
+
+    def __init__(self, app: App[Any]) -> None:
+        self._consul = app.consul
+        self.states: Mapping[str, ChannelState] = {}
+        self._switched_off: frozenset[str] = frozenset()
+        self._known = [asyncio.Event(), asyncio.Event()]
+        app.health.add("channel directory", self._probe)
+        app.spawn("watch-channels", self._watch_states())
+        app.spawn("watch-channel-switches", self._watch_switches())
+
+    def usable(self, channel: str) -> bool:
+        """True when a channel is deployed, has a working account and is not switched off."""
+        state = self.states.get(channel)
+        return state is not None and state.enabled and channel not in self._switched_off
+
+    async def switch(self, channel: str, *, on: bool) -> None:
+        """Let the operator enable or disable a channel for all."""
+        await self._consul.put(SWITCHES_PREFIX + channel, b"on" if on else OFF.encode())
+
+    async def _watch_states(self) -> None:
+        async for entries in self._consul.watch(f"/v1/kv/{STATES_PREFIX}", {"recurse": "true"}):
+            found = {}
+            for name, value in keys_of(entries, STATES_PREFIX).items():
+                try:
+                    found[name] = msgspec.json.decode(value, type=ChannelState)
+                except msgspec.DecodeError as error:
+                    _log.error("channel_state_unreadable", channel=name, error=str(error))
+            self.states = found
+            self._known[0].set()
+
+    async def _watch_switches(self) -> None:
+        async for entries in self._consul.watch(f"/v1/kv/{SWITCHES_PREFIX}", {"recurse": "true"}):
+            switches = keys_of(entries, SWITCHES_PREFIX)
+            self._switched_off = frozenset(name for name, word in switches.items() if word == OFF)
+            self._known[1].set()
+
+    async def _probe(self) -> None:
+        if not all(event.is_set() for event in self._known):
+            raise Unavailable("consul", "the channel directory was not read yet")

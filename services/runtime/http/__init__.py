@@ -1,0 +1,1 @@
+"""HTTP in and out: typed routes, problem answers, the client for siblings."""

@@ -1,0 +1,135 @@
+"""Typed routes: a handler's annotations say what is decoded from body, query and path."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from services.contracts.problems import Problem
+
+TEXT_LENGTH_MAX = 10_000
+Text = Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX, pattern=r"\A[^\x00]*\Z")]
+"""What people write: any script, no NUL."""
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00]*\Z")]
+"""A short name."""
+
+_encode = msgspec.json.Encoder().encode
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]+)`")
+_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+F = TypeVar("F", bound=Callable[..., Awaitable[object]])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is not just a body with the route's usual status."""
+
+    body: object
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a handler was declared to serve."""
+
+    method: str
+    path: str
+    status: int
+
+
+def endpoint(method: str, path: str, *, status: int = 200) -> Callable[[F], F]:
+    """Declare a method of a routes class as the handler of a path.
+
+    Its parameters `body`, `query` and `path` (message structs) are decoded and validated from
+    the request, a parameter `request` is the request itself. It returns a struct, answered
+    with `status`, a Reply, or None for an answer without a body.
+    """
+
+    def declare(handler: F) -> F:
+        handler.__route__ = Route(method, path, status)  # type: ignore[attr-defined]
+        return handler
+
+    return declare
+
+
+def routes_of(owner: object) -> Iterator[web.RouteDef]:
+    """Yield the aiohttp routes of every endpoint method of an object."""
+    for _, handler in inspect.getmembers(owner, inspect.ismethod):
+        route: Route | None = getattr(handler, "__route__", None)
+        if route is not None:
+            yield web.route(route.method, route.path, _adapt(handler, route))
+
+
+def _adapt(
+    handler: Callable[..., Awaitable[object]], route: Route
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    kinds = {name: p.annotation for name, p in inspect.signature(handler).parameters.items()}
+    decoder = msgspec.json.Decoder(kinds["body"]) if "body" in kinds else None
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        given: dict[str, Any] = {}
+        if "path" in kinds:
+            given["path"] = convert(dict(request.match_info), kinds["path"], "invalid_field")
+        if "query" in kinds:
+            given["query"] = convert(dict(request.query), kinds["query"], "invalid_query")
+        if decoder is not None:
+            given["body"] = decode(await _json_body(request), decoder)
+        if "request" in kinds:
+            given["request"] = request
+        return _answer(await handler(**given), route.status)
+
+    return handle
+
+
+def _answer(result: object, status: int) -> web.Response:
+    reply = result if isinstance(result, Reply) else Reply(result, status)
+    if reply.body is None:
+        return web.Response(status=204, headers=reply.headers)
+    return web.Response(
+        body=_encode(reply.body),
+        status=reply.status,
+        content_type="application/json",
+        headers=reply.headers,
+    )
+
+
+async def _json_body(request: web.Request) -> bytes:
+    if request.content_type != "application/json":
+        raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
+    return await request.read()
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Decode and validate a JSON body; raise the Problem that names the field at fault."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _problem(error, "invalid_field") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem("invalid_json", str(error)) from error
+
+
+def convert(values: dict[str, str], kind: type[Any], code: str) -> Any:
+    """Validate values that came as strings; raise the Problem that names the one at fault."""
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _problem(error, code) from error
+
+
+def _problem(error: msgspec.ValidationError, code: str) -> Problem:
+    text = str(error)
+    found = _PATH.search(text)
+    path = found["path"] if found else ""
+    for pattern, special in ((_MISSING, "missing_field"), (_UNKNOWN, "unknown_field")):
+        named = pattern.match(text)
+        if named:
+            path = f"{path}.{named['name']}".lstrip(".")
+            code = special if code == "invalid_field" else code
+    return Problem(code, _PATH.sub("", text) + ".", field=path or None)

@@ -1,0 +1,1 @@
+"""Kafka in and out: topics, the producer, the consumer loop with its lanes and commits."""

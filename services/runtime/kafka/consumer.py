@@ -1,0 +1,254 @@
+"""Consumes topics batch by batch: offsets move only after the work of a batch is durable."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from services.contracts.records import AnyRecord, Poison, decode
+from services.runtime.app import App
+from services.runtime.kafka import topics
+from services.runtime.kafka.dead_letters import bury
+from services.runtime.kafka.producer import NAME, Producer
+from services.runtime.telemetry import metrics, trace
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import Unavailable, dependency_of
+
+SESSION_TIMEOUT_MS = 6000
+HEARTBEAT_MS = 150
+REBALANCE_TIMEOUT_MS = 2000
+FETCH_WAIT_MS = 50
+BATCH_RECORDS_MAX = 500
+RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+
+_log = log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record as it came: what it says, where it stood, which trace it belongs to."""
+
+    record: AnyRecord
+    topic: str
+    partition: int
+    offset: int
+    traceparent: str | None
+
+
+Handle = Callable[[Sequence[Received]], Awaitable[None]]
+"""Returns when the work of a batch is durable; the batch is in order within each partition."""
+
+
+class Assignments:
+    """What somebody who keeps state per partition wants to hear; both must return at once."""
+
+    def revoked(self) -> None:
+        """Stop handing out new work: a rebalance has begun."""
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Go on with exactly these partitions."""
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, assignments: Assignments) -> None:
+        self._assignments = assignments
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        _log.info("partitions_revoked", partitions=sorted(tp.partition for tp in revoked))
+        self._assignments.revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        numbers = frozenset(tp.partition for tp in assigned)
+        _log.info("partitions_assigned", partitions=sorted(numbers))
+        self._assignments.assigned(numbers)
+
+
+class Consumer:
+    """One member of a consumer group that hands batches of records to a handler.
+
+    When a dependency is away the batch is taken again from its first offset. A record that
+    cannot be read, or that alone makes the handler fail otherwise, is put aside as a dead
+    letter, so that it never stops its partition.
+    """
+
+    def __init__(
+        self,
+        app: App[Any],
+        producer: Producer,
+        *,
+        group: str,
+        topic: str,
+        handle: Handle,
+        assignments: Assignments | None = None,
+        after: Sequence[asyncio.Event] = (),
+    ) -> None:
+        self._app = app
+        self._producer = producer
+        self._group = group
+        self._topic = topic
+        self._handle = handle
+        self._listener = _Listener(assignments or Assignments())
+        self._after = after
+        self._consumer: AIOKafkaConsumer | None = None
+        self._finished = asyncio.Event()
+        self._failures = 0
+        app.health.add(f"consumer of {topic}", self._probe)
+        app.on_stop(f"consumer-{topic}", self._close)
+        app.spawn(f"consume-{topic}", self._keep())
+
+    async def _keep(self) -> None:
+        try:
+            for event in self._after:
+                await event.wait()
+            while not self._app.stopping.is_set():
+                consumer = await self._connect()
+                try:
+                    await self._consume(consumer)
+                except KafkaError as error:
+                    _log.warning("consumer_replaced", topic=self._topic, error=repr(error))
+                    await asyncio.sleep(RETRY_MIN_S)
+                finally:
+                    self._consumer = None
+                    await consumer.stop()
+        finally:
+            self._finished.set()
+
+    async def _connect(self) -> AIOKafkaConsumer:
+        while True:
+            address = self._app.config.kafka_address or await self._app.discovery.address(NAME)
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=address,
+                group_id=self._group,
+                client_id=f"{self._app.config.service_name}-{self._app.config.instance_id}",
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                partition_assignment_strategy=[StickyPartitionAssignor],
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+                heartbeat_interval_ms=HEARTBEAT_MS,
+                rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+                retry_backoff_ms=20,
+            )
+            consumer.subscribe([self._topic], listener=self._listener)
+            try:
+                await topics.ensure(address, [self._topic])
+                await consumer.start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                _log.warning("kafka_not_reached", error=repr(error))
+                await consumer.stop()
+                await asyncio.sleep(RETRY_MIN_S)
+                continue
+            self._consumer = consumer
+            return consumer
+
+    async def _consume(self, consumer: AIOKafkaConsumer) -> None:
+        while not self._app.stopping.is_set():
+            found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
+                timeout_ms=200, max_records=BATCH_RECORDS_MAX
+            )
+            if not found:
+                continue
+            try:
+                await self._work([record for records in found.values() for record in records])
+                self._failures = 0
+            except Exception as error:
+                dependency = dependency_of(error)
+                if dependency is None:
+                    raise
+                await self._go_back(consumer, found, dependency)
+                continue
+            await self._commit(consumer, found)
+
+    async def _work(self, raw: Sequence[ConsumerRecord]) -> None:
+        batch = [received for record in raw if (received := await self._read(record)) is not None]
+        try:
+            await self._handle(batch)
+        except Exception as error:
+            if dependency_of(error) is not None:
+                raise
+            if len(raw) > 1:
+                _log.error("batch_failed", topic=self._topic, records=len(raw), exc_info=error)
+                for record in raw:
+                    await self._work([record])
+                return
+            _log.error("record_failed", topic=self._topic, offset=raw[0].offset, exc_info=error)
+            await bury(self._producer, raw[0], "handler_failed", type(error).__name__)
+
+    async def _read(self, raw: ConsumerRecord) -> Received | None:
+        headers = dict(raw.headers)
+        traceparent = headers.get(trace.HEADER)
+        try:
+            record = decode(raw.value or b"")
+        except Poison as error:
+            await bury(self._producer, raw, "unreadable", str(error))
+            return None
+        return Received(
+            record, raw.topic, raw.partition, raw.offset, traceparent and traceparent.decode()
+        )
+
+    async def _go_back(
+        self,
+        consumer: AIOKafkaConsumer,
+        found: Mapping[TopicPartition, list[ConsumerRecord]],
+        dependency: str,
+    ) -> None:
+        """Wait a little and take the same batch again, as far as it is still ours."""
+        metrics.batch_retries.labels(dependency).inc()
+        _log.warning("batch_waits", topic=self._topic, dependency=dependency)
+        wait_s = min(RETRY_MAX_S, RETRY_MIN_S * 2**self._failures)
+        self._failures += 1
+        await asyncio.sleep(wait_s)
+        for partition, records in found.items():
+            if partition in consumer.assignment():
+                consumer.seek(partition, records[0].offset)
+
+    async def _commit(
+        self, consumer: AIOKafkaConsumer, found: Mapping[TopicPartition, list[ConsumerRecord]]
+    ) -> None:
+        ours = consumer.assignment()
+        offsets = {tp: records[-1].offset + 1 for tp, records in found.items() if tp in ours}
+        try:
+            if offsets:
+                await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            _log.info("commit_refused", topic=self._topic, error=type(error).__name__)
+        metrics.records_consumed.labels(self._topic).inc(sum(map(len, found.values())))
+        for tp, offset in offsets.items():
+            end = consumer.highwater(tp)
+            if end is not None:
+                metrics.consumer_lag.labels(self._topic, tp.partition).set(end - offset)
+
+    async def _probe(self) -> None:
+        if self._consumer is None:
+            raise Unavailable(NAME, "the consumer is not connected")
+
+    async def _close(self) -> None:
+        """Let the batch at hand finish and be committed, then leave the group."""
+        self._app.stopping.set()
+        await self._finished.wait()
+
+
+async def by_lane(
+    batch: Sequence[Received],
+    lane: Callable[[Received], object],
+    work: Callable[[Received], Awaitable[None]],
+) -> None:
+    """Work on the records of each lane in order, and on different lanes side by side."""
+    lanes: dict[object, list[Received]] = {}
+    for received in batch:
+        lanes.setdefault(lane(received), []).append(received)
+
+    async def follow(records: list[Received]) -> None:
+        for received in records:
+            trace.current.set(trace.proceed(received.traceparent))
+            await work(received)
+
+    results = await asyncio.gather(*map(follow, lanes.values()), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

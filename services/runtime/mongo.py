@@ -1,0 +1,77 @@
+"""MongoDB: connected in the background, durable writes, a fair queue before the pool."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError
+
+from services.runtime.app import App
+from services.runtime.config import Config
+from services.runtime.unavailable import Unavailable, register
+
+NAME = "mongodb"
+DATABASE = "chat4all"
+POOL_SIZE_MAX = 32
+SELECTION_TIMEOUT_MS = 2000
+OPERATION_TIMEOUT_MS = 5000
+
+register(NAME, ConnectionFailure, ExecutionTimeout, NotPrimaryError)
+Document = dict[str, Any]
+
+
+def client_of(address: str) -> AsyncMongoClient[Document]:
+    """Return a client whose acknowledged writes survive the death of the server's process."""
+    return AsyncMongoClient(
+        f"mongodb://{address}/",
+        w="majority",
+        journal=True,
+        directConnection=True,
+        maxPoolSize=POOL_SIZE_MAX,
+        serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS,
+        timeoutMS=OPERATION_TIMEOUT_MS,
+        tz_aware=True,
+        uuidRepresentation="standard",
+    )
+
+
+class Mongo:
+    """The platform's MongoDB database, for as long as a process lives."""
+
+    def __init__(self, app: App[Any]) -> None:
+        self._client: AsyncMongoClient[Document] | None = None
+        self._turns = asyncio.Semaphore(POOL_SIZE_MAX)
+        self._app = app
+        app.health.add(NAME, self._probe)
+        app.on_stop(NAME, self._close)
+        app.spawn(NAME, self._connect(app.config))
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[AsyncDatabase[Document]]:
+        """Lend the database in order of arrival, one pooled connection for each borrower.
+
+        pymongo's pool serves its waiters in no order; the queue here is first in, first out.
+        """
+        if self._client is None:
+            raise Unavailable(NAME, "its address is not known yet")
+        async with self._turns:
+            yield self._client[DATABASE]
+
+    async def _connect(self, config: Config) -> None:
+        address = config.mongodb_address or await self._app.discovery.address(NAME)
+        self._client = client_of(address)
+
+    async def _probe(self) -> None:
+        if self._client is None:
+            raise Unavailable(NAME, "its address is not known yet")
+        await self._client.admin.command("ping")
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+__all__ = ["Document", "Mongo", "PyMongoError", "client_of"]

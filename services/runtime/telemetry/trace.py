@@ -1,0 +1,45 @@
+"""W3C trace context: made at the gateway, carried through HTTP and Kafka headers."""
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+HEADER = "traceparent"
+_FORM = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """Where in which trace the work at hand belongs."""
+
+    trace_id: str
+    span_id: str
+    flags: str = "01"
+
+    @property
+    def header(self) -> str:
+        """The value of a `traceparent` header."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+current: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
+"""The trace context of the running task."""
+
+
+def start() -> TraceContext:
+    """Return the root of a new trace."""
+    return TraceContext(secrets.token_hex(16), secrets.token_hex(8))
+
+
+def proceed(header: str | None) -> TraceContext:
+    """Return a new span below the one a header names; a new trace when it names none."""
+    found = _FORM.fullmatch(header or "")
+    if found is None:
+        return start()
+    return TraceContext(found[1], secrets.token_hex(8), found[3])
+
+
+def header() -> str:
+    """Return the `traceparent` of the running task, starting a trace when there is none."""
+    return (current.get() or start()).header
