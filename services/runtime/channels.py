@@ -23,7 +23,9 @@ class Channels:
         self._consul = app.consul
         self.states: Mapping[str, ChannelState] = {}
         self._switched_off: frozenset[str] = frozenset()
-        self._known = [asyncio.Event(), asyncio.Event()]
+        self._switches_known = False
+        self.known = asyncio.Event()
+        """Set once the directory was read."""
         app.health.add("channel directory", self._probe)
         app.spawn("watch-channels", self._watch_states())
         app.spawn("watch-channel-switches", self._watch_switches())
@@ -46,14 +48,14 @@ class Channels:
                 except msgspec.DecodeError as error:
                     _log.error("channel_state_unreadable", channel=name, error=str(error))
             self.states = found
-            self._known[0].set()
+            self.known.set()
 
     async def _watch_switches(self) -> None:
         async for entries in self._consul.watch(f"/v1/kv/{SWITCHES_PREFIX}", {"recurse": "true"}):
             switches = keys_of(entries, SWITCHES_PREFIX)
             self._switched_off = frozenset(name for name, word in switches.items() if word == OFF)
-            self._known[1].set()
+            self._switches_known = True
 
     async def _probe(self) -> None:
-        if not all(event.is_set() for event in self._known):
+        if not (self.known.is_set() and self._switches_known):
             raise Unavailable("consul", "the channel directory was not read yet")

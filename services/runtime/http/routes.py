@@ -48,7 +48,7 @@ def endpoint(method: str, path: str, *, status: int = 200) -> Callable[[F], F]:
 
     Its parameters `body`, `query` and `path` (message structs) are decoded and validated from
     the request, a parameter `request` is the request itself. It returns a struct, answered
-    with `status`, a Reply, or None for an answer without a body.
+    with `status`, a Reply, a response of aiohttp's, or None for an answer without a body.
     """
 
     def declare(handler: F) -> F:
@@ -87,7 +87,9 @@ def _adapt(
     return handle
 
 
-def _answer(result: object, status: int) -> web.Response:
+def _answer(result: object, status: int) -> web.StreamResponse:
+    if isinstance(result, web.StreamResponse):
+        return result
     reply = result if isinstance(result, Reply) else Reply(result, status)
     if reply.body is None:
         return web.Response(status=204, headers=reply.headers)

@@ -43,6 +43,16 @@ def internal_guard(internal_token: str) -> Guard:
     return check
 
 
+async def read_body(request: web.Request, size_max_bytes: int) -> bytes:
+    """Return the raw body; raise the Problem body_too_large beyond a limit of its own."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > size_max_bytes:
+            raise Problem("body_too_large", f"At most {size_max_bytes} bytes are taken here.")
+    return bytes(body)
+
+
 def create(service: str, health: Health, guard: Callable[[], Guard]) -> web.Application:
     """Return an application with health, metrics and the behaviour common to all services."""
     app = web.Application(

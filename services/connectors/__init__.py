@@ -1,0 +1,1 @@
+"""Connectors: the delivery ledger, its workers, and one folder for each channel."""

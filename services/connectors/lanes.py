@@ -1,0 +1,165 @@
+"""Owned partitions and their lanes: who may hand out work, and one task for each busy lane."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.connectors.ledger import Lane, Ledger, Row
+from services.connectors.reporter import Reporter
+from services.connectors.worker import Tenure, Worker
+from services.runtime.kafka.consumer import Assignments
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import dependency_of
+
+RETRY_S = 0.2
+_log = log(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Busy:
+    """A lane with a task that follows it; `more` says that rows were added meanwhile."""
+
+    more: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Partition(Tenure):
+    """An owned partition and its busy lanes; `loaded` when all its unfinished lanes are busy."""
+
+    busy: dict[Lane, _Busy] = field(default_factory=dict)
+    loaded: bool = False
+
+
+class Lanes(Assignments):
+    """Follows the assignments of the consumer group and keeps every lane of ours going.
+
+    A rebalance closes all partitions at once. Those that stay are opened again when the ledger
+    confirms their epoch, new ones when their epoch is raised.
+    """
+
+    def __init__(self, ledger: Ledger, worker: Worker, reporter: Reporter) -> None:
+        self._ledger = ledger
+        self._worker = worker
+        self._reporter = reporter
+        self._owned: dict[int, _Partition] = {}
+        self._wanted: frozenset[int] | None = None
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that are owned and open."""
+        return [p.partition for p in self._owned.values() if p.open.is_set()]
+
+    def revoked(self) -> None:
+        """Stop handing out work: a rebalance has begun."""
+        self._wanted = None
+        for partition in self._owned.values():
+            partition.open.clear()
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Go on with exactly these partitions, once the ledger agrees."""
+        self._wanted = partitions
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Take partitions over as they are assigned, for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            wanted = self._wanted
+            if wanted is None:
+                continue
+            try:
+                await self._take_over(wanted)
+            except Exception as error:
+                if dependency_of(error) is None:
+                    raise
+                self._changed.set()
+                await asyncio.sleep(RETRY_S)
+
+    def touch(self, lane: Lane, row: Row | None = None) -> None:
+        """Say that a lane has work; `row` is its head if the lane is idle."""
+        partition = self._owned.get(lane.partition)
+        if partition is None or self._draining:
+            return
+        busy = partition.busy.get(lane)
+        if busy is not None:
+            busy.more = True
+            return
+        partition.busy[lane] = _Busy()
+        task = asyncio.create_task(
+            self._follow(partition, lane, row if partition.loaded else None), name="lane"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Hand out no more work and return when every attempt at hand has its result stored."""
+        self._draining = True
+        for task in self._tasks - self._worker.attempting:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._reporter.flush()
+
+    async def _take_over(self, wanted: frozenset[int]) -> None:
+        for number in self._owned.keys() - wanted:
+            self._end(number)
+        if not wanted:
+            return
+        held = {number: partition.epoch for number, partition in self._owned.items()}
+        epochs = await self._ledger.own(sorted(wanted), held)
+        for number, epoch in epochs.items():
+            if held.get(number) != epoch:
+                self._end(number)
+                self._owned[number] = _Partition(number, epoch)
+        if self._wanted == wanted:
+            for partition in self._owned.values():
+                partition.open.set()
+        await asyncio.gather(*(self._load(p) for p in self._owned.values() if not p.loaded))
+        _log.info("partitions_owned", epochs={str(number): e for number, e in epochs.items()})
+
+    async def _load(self, partition: _Partition) -> None:
+        for lane in await self._ledger.lanes(partition.partition):
+            self.touch(lane)
+        partition.loaded = True
+        for report in await self._ledger.unreported(partition.partition):
+            await self._reporter.put(report)
+
+    def _end(self, number: int) -> None:
+        partition = self._owned.pop(number, None)
+        if partition is not None:
+            partition.ended = True
+            partition.open.set()
+
+    async def _follow(self, partition: _Partition, lane: Lane, head: Row | None) -> None:
+        """Bring the rows of a lane to their end, the first first, until there is none."""
+        busy = partition.busy[lane]
+        try:
+            while not (partition.ended or self._draining):
+                row, head = head, None
+                try:
+                    if await self._step(partition, lane, busy, row):
+                        return
+                except Exception as error:  # noqa: BLE001 - a lane goes on, whatever one row did
+                    if dependency_of(error) is None:
+                        _log.error("lane_failed", exc_info=error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            del partition.busy[lane]
+
+    async def _step(
+        self, partition: _Partition, lane: Lane, busy: _Busy, given: Row | None
+    ) -> bool:
+        """Work on a row that was given, else on the lane's head; True when the lane is done."""
+        if given is None:
+            busy.more = False
+        row = given or await self._ledger.head(lane)
+        if row is None:
+            return not busy.more
+        step = await self._worker.work(row, partition)
+        if step.hold_s > 0:
+            await asyncio.sleep(step.hold_s)
+        # Behind a row that was given stands only what was added since; behind a head, anything.
+        return step.settled and given is not None and not busy.more

@@ -1,0 +1,1 @@
+"""The router: one record per delivery, with the address it goes to."""
