@@ -1,0 +1,1 @@
+"""Breaks the platform on purpose and measures what its users would have noticed."""

@@ -1,0 +1,1 @@
+"""How the outside is reached: the platform's API, Nomad, the provider's receipts."""

@@ -1,0 +1,44 @@
+"""The provider's receipts, read from a simulator: the witness of every run."""
+
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from chaos.history import Receipt
+
+PAGE = 1000
+
+
+class Provider:
+    """A simulator's control API."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url = url.rstrip("/") + "/_sim"
+        self._session = session
+
+    async def receipts(self, after: int = 0) -> list[Receipt]:
+        """Return all receipts after a sequence number."""
+        found: list[Receipt] = []
+        while True:
+            query = {"after": str(after), "limit": str(PAGE)}
+            async with self._session.get(f"{self._url}/receipts", params=query) as answer:
+                answer.raise_for_status()
+                page = (await answer.json())["items"]
+            found += msgspec.convert(page, list[Receipt])
+            if len(page) < PAGE:
+                return found
+            after = found[-1].seq
+
+    async def state(self) -> dict[str, Any]:
+        """Return the simulator's counters."""
+        async with self._session.get(f"{self._url}/state") as answer:
+            answer.raise_for_status()
+            state: dict[str, Any] = await answer.json()
+            return state
+
+    async def post(self, path: str, body: object) -> Any:
+        """Tell the simulator to do something."""
+        async with self._session.post(f"{self._url}/{path}", json=body) as answer:
+            answer.raise_for_status()
+            return await answer.json()

@@ -1,0 +1,95 @@
+"""An open-loop load: messages leave on schedule, however the platform is doing."""
+
+import asyncio
+import random
+from uuid import uuid4
+
+import aiohttp
+from msgspec import Struct
+
+from chaos.adapters.api import Api
+from chaos.history import Outcome, Send
+
+PREPARE_CONCURRENCY = 8
+
+
+class Lane(Struct, frozen=True, kw_only=True):
+    """A conversation with one customer, and the address the provider will see."""
+
+    conversation_id: str
+    sender_id: str
+    address: str
+
+
+async def prepare(api: Api, channel: str, conversations: int) -> list[Lane]:
+    """Create an agent and this many customers, each with a conversation."""
+    agent = (await api.create("users", {"kind": "AGENT", "name": "Load agent"}))["user_id"]
+    turns = asyncio.Semaphore(PREPARE_CONCURRENCY)
+    base = random.randrange(10**6, 10**7)  # noqa: S311 - telephone numbers of nobody
+
+    async def one(number: int) -> Lane:
+        async with turns:
+            address = f"1999{base}{number:04d}"[:15]
+            customer = await api.customer(f"Customer {number}", channel, address)
+            conversation = await api.conversation([agent, customer], channel)
+            return Lane(conversation_id=conversation, sender_id=agent, address=address)
+
+    return list(await asyncio.gather(*map(one, range(conversations))))
+
+
+class Workload:
+    """Sends a number of messages at a rate, round robin over lanes, each once."""
+
+    def __init__(self, api: Api, lanes: list[Lane], *, rate_per_s: float) -> None:
+        self._api = api
+        self._lanes = lanes
+        self._rate_per_s = rate_per_s
+        self._run = uuid4().hex[:12]
+        self.sends: list[Send] = []
+
+    async def run(self, messages: int) -> list[Send]:
+        """Send them all; return when each has been answered, refused or given up."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        async with asyncio.TaskGroup() as group:
+            for number in range(messages):
+                await asyncio.sleep(max(0.0, started + number / self._rate_per_s - clock()))
+                lane = self._lanes[number % len(self._lanes)]
+                group.create_task(self._send(lane, number // len(self._lanes)))
+        return self.sends
+
+    async def _send(self, lane: Lane, sequence: int) -> None:
+        clock = asyncio.get_running_loop().time
+        message_id = uuid4()
+        content = f"{self._run} {lane.conversation_id} {sequence}"
+        body = {
+            "message_id": str(message_id),
+            "conversation_id": lane.conversation_id,
+            "sender_id": lane.sender_id,
+            "content": content,
+        }
+        invoked_at = clock()
+        outcome, answer = await self._post(body)
+        self.sends.append(
+            Send(
+                message_id=message_id,
+                lane=lane.conversation_id,
+                sequence=sequence,
+                content=content,
+                invoked_at=invoked_at,
+                returned_at=clock(),
+                outcome=outcome,
+                answer=answer,
+            )
+        )
+
+    async def _post(self, body: dict[str, str]) -> tuple[Outcome, str]:
+        try:
+            status, _, _ = await self._api.call("POST", "/messages", body)
+        except aiohttp.ClientConnectorError as error:
+            return Outcome.FAIL, type(error).__name__
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Outcome.INFO, type(error).__name__
+        if status == 202:  # noqa: PLR2004
+            return Outcome.OK, "202"
+        return (Outcome.FAIL if status < 500 else Outcome.INFO), str(status)  # noqa: PLR2004
