@@ -32,7 +32,7 @@ def sources(*folders: str) -> Iterator[Path]:
 
 def is_test(path: Path) -> bool:
     """Tell tests and what serves them from the product."""
-    return "tests" in path.parts or path.name == "conftest.py" or "testing" in path.parts
+    return "tests" in path.parts or path.name == "conftest.py"
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -52,9 +52,7 @@ def within(module: str, *allowed: str) -> bool:
 
 def outsiders(path: Path, *allowed: str) -> list[str]:
     """Return what a file imports of ours beyond what it may."""
-    ours = (
-        name for name in imports(path) if name.split(".")[0] in ("services", "chaos", "scripts")
-    )
+    ours = [name for name in imports(path) if within(name, "services", "chaos", "scripts")]
     return [name for name in ours if not within(name, *allowed)]
 
 
@@ -73,8 +71,6 @@ def test_a_service_imports_no_other_service(service: str) -> None:
     """A service knows itself, the contracts and the runtime."""
     for path in sources(f"services/{service}"):
         allowed = [f"services.{service}", "services.contracts", "services.runtime"]
-        if is_test(path):
-            allowed.append("services.testing")
         assert not outsiders(path, *allowed), path
 
 
@@ -83,8 +79,7 @@ def test_contracts_and_runtime_stand_below() -> None:
     for path in sources("services/contracts"):
         assert not outsiders(path, "services.contracts"), path
     for path in sources("services/runtime"):
-        extra = ["services.testing"] if is_test(path) else []
-        assert not outsiders(path, "services.contracts", "services.runtime", *extra), path
+        assert not outsiders(path, "services.contracts", "services.runtime"), path
     for path in sources("chaos"):
         assert not outsiders(path, "chaos", "services.contracts", "scripts"), path
 
@@ -96,7 +91,7 @@ def test_a_channel_folder_stands_alone(folder: Path) -> None:
     for path in sorted(folder.rglob("*.py")):
         shared = ["services.contracts", "services.runtime"]
         if is_test(path):
-            shared += ["services.testing", "services.connectors"]
+            shared.append("services.connectors")
         if path.name.startswith("simulator"):
             allowed = [f"{own}.simulator", *_simulator_parts(own, folder), *shared]
             allowed += _shared_simulator_modules()

@@ -1,0 +1,271 @@
+"""The WhatsApp connector against recorded payloads and every documented error code."""
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from services.connectors.base import (
+    Accepted,
+    Answer,
+    Delivery,
+    InboundMessage,
+    SendError,
+    StatusUpdate,
+    Verdict,
+)
+from services.connectors.whatsapp.config import Config, random_account
+from services.connectors.whatsapp.connector import WhatsApp
+from services.connectors.whatsapp.errors import VERDICTS
+from services.contracts.status import Status
+
+ACCOUNT = random_account()
+DELIVERY = Delivery(
+    account="main",
+    address="5511999990000",
+    content="Olá 👋",
+    reference="ours",
+    reply_to_provider_id="wamid.before",
+)
+
+
+class OneAnswer:
+    """Answers every request the same and keeps what it was asked."""
+
+    def __init__(self, status: int, body: object) -> None:
+        self.answer = Answer(status, CIMultiDict({"Retry-After": "7"}), msgspec.json.encode(body))
+        self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
+
+    async def call(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Answer as always."""
+        self.asked.append((method, path, headers, body))
+        return self.answer
+
+
+def connector(status: int = 200, body: object = None) -> tuple[WhatsApp, OneAnswer]:
+    """Return a connector with one account, before a provider with one answer."""
+    http = OneAnswer(status, body)
+    config = Config(
+        service_name="connector",
+        instance_id="test",
+        http_port=1,
+        http_host="127.0.0.1",
+        consul_http_addr="127.0.0.1:1",
+        internal_token="x" * 16,
+        channel="test",
+        accounts={"main": ACCOUNT},
+    )
+    return WhatsApp(config, http), http
+
+
+async def test_a_text_is_sent_as_documented() -> None:
+    """The request has the documented shape, our reference, the reply context and the token."""
+    channel, http = connector(200, {"messages": [{"id": "wamid.1"}]})
+    assert await channel.send(DELIVERY) == Accepted("wamid.1")
+    method, path, headers, body = http.asked[0]
+    assert (method, path) == ("POST", f"/v23.0/{ACCOUNT.phone_number_id}/messages")
+    assert headers["Authorization"] == f"Bearer {ACCOUNT.access_token}"
+    assert msgspec.json.decode(body or b"") == {
+        "messaging_product": "whatsapp",
+        "recipient_type": "individual",
+        "to": "5511999990000",
+        "type": "text",
+        "text": {"body": "Olá 👋", "preview_url": False},
+        "context": {"message_id": "wamid.before"},
+        "biz_opaque_callback_data": "ours",
+    }
+
+
+@pytest.mark.parametrize("code", sorted(VERDICTS.keys() - range(201, 300)))
+async def test_the_code_decides_not_the_http_status(code: int) -> None:
+    """Every documented code has one verdict, whatever HTTP status it comes with."""
+    for status in (400, 401, 403, 404, 429, 500, 503):
+        channel, _ = connector(status, {"error": {"message": "why", "code": code}})
+        outcome = await channel.send(DELIVERY)
+        assert isinstance(outcome, SendError)
+        assert outcome.verdict is VERDICTS[code]
+        assert outcome.code == f"provider_{code}"
+        assert outcome.retry_after_s == (7.0 if outcome.verdict is Verdict.THROTTLED else None)
+
+
+async def test_an_answer_that_names_no_message_is_ambiguous() -> None:
+    """A 200 without a message id may have sent it."""
+    for body in ({}, {"messages": []}, "<html>", {"error": {"code": 100}}):
+        channel, _ = connector(200, body)
+        outcome = await channel.send(DELIVERY)
+        assert isinstance(outcome, SendError)
+        assert outcome.verdict is Verdict.AMBIGUOUS
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (400, Verdict.FINAL),
+        (401, Verdict.ACCOUNT),
+        (404, Verdict.FINAL),
+        (429, Verdict.THROTTLED),
+        (500, Verdict.AMBIGUOUS),
+        (502, Verdict.AMBIGUOUS),
+    ],
+)
+async def test_an_answer_without_a_code_goes_by_its_status(status: int, verdict: Verdict) -> None:
+    """A proxy's error page says nothing of the message; a server error may have processed it."""
+    channel, _ = connector(status, "<html>")
+    outcome = await channel.send(DELIVERY)
+    assert isinstance(outcome, SendError)
+    assert outcome.verdict is verdict
+
+
+def sign(raw: bytes, secret: str = ACCOUNT.app_secret) -> CIMultiDict[str]:
+    """Return the headers of a webhook with these bytes."""
+    digest = hmac.new(secret.encode(), raw, sha256).hexdigest()
+    return CIMultiDict({"x-hub-signature-256": f"sha256={digest}"})
+
+
+def test_the_signature_is_over_the_raw_bytes() -> None:
+    """One byte more, another secret, no header, a bare digest: each is refused."""
+    channel, _ = connector()
+    raw = b'{"a":"\\u00e9"}'
+    assert channel.verify("main", raw, sign(raw))
+    bare = CIMultiDict({"X-Hub-Signature-256": sign(raw)["x-hub-signature-256"][7:]})
+    for body, headers in [
+        (raw + b" ", sign(raw)),
+        (raw, sign(raw, "another")),
+        (raw, CIMultiDict[str]()),
+        (raw, bare),
+        (raw, CIMultiDict({"X-Hub-Signature-256": "sha256=é"})),
+    ]:
+        assert not channel.verify("main", body, headers)
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({}, "0042"),
+        ({"hub.verify_token": "wrong"}, None),
+        ({"hub.verify_token": ""}, None),
+        ({"hub.mode": "unsubscribe"}, None),
+    ],
+)
+def test_the_challenge_is_opaque(change: dict[str, str], answer: str | None) -> None:
+    """The challenge comes back as it came, and only for the right token and mode."""
+    channel, _ = connector()
+    query = {
+        "hub.mode": "subscribe",
+        "hub.verify_token": ACCOUNT.verify_token,
+        "hub.challenge": "0042",
+    }
+    assert channel.challenge("main", query | change) == answer
+
+
+def webhook(*values: object, number: str = ACCOUNT.phone_number_id) -> bytes:
+    """Return a webhook with one change for each value."""
+    metadata = {"display_phone_number": "1555", "phone_number_id": number}
+    changes = [
+        {
+            "field": "messages",
+            "value": {"messaging_product": "whatsapp", "metadata": metadata, **dict(value)},  # type: ignore[call-overload]
+        }
+        for value in values
+    ]
+    body = {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": changes}]}
+    return msgspec.json.encode(body)
+
+
+TEXT = {
+    "from": "5511999990000",
+    "id": "wamid.in",
+    "timestamp": "1712345678",
+    "type": "text",
+    "text": {"body": "oi"},
+    "context": {"from": "1555", "id": "wamid.1"},
+}
+CONTACTS = [{"profile": {"name": "Ana"}, "wa_id": "5511999990000"}]
+READ = {
+    "id": "wamid.1",
+    "status": "read",
+    "timestamp": "1712345678",
+    "recipient_id": "5511999990000",
+    "biz_opaque_callback_data": "ours",
+}
+
+
+def test_every_update_of_a_batch_is_returned() -> None:
+    """Several messages and statuses, in several changes, are all there."""
+    channel, _ = connector()
+    raw = webhook(
+        {"contacts": CONTACTS, "messages": [TEXT, {**TEXT, "id": "wamid.2"}]},
+        {"statuses": [READ, {**READ, "status": "delivered"}], "messages": [TEXT]},
+    )
+    updates = channel.parse_webhook("main", raw)
+    assert updates is not None
+    assert [type(update).__name__ for update in updates] == [
+        "InboundMessage",
+        "InboundMessage",
+        "InboundMessage",
+        "StatusUpdate",
+        "StatusUpdate",
+    ]
+    first = updates[0]
+    assert isinstance(first, InboundMessage)
+    assert (first.content, first.sender_name, first.address) == ("oi", "Ana", "5511999990000")
+    assert first.reply_to_provider_id == "wamid.1"
+    status = updates[3]
+    assert isinstance(status, StatusUpdate)
+    assert (status.status, status.reference) == (Status.READ, "ours")
+
+
+def test_a_failure_says_why() -> None:
+    """A failed status carries the provider's code and its sentence."""
+    channel, _ = connector()
+    error = {"code": 131047, "title": "t", "error_data": {"details": "Outside 24 hours."}}
+    updates = channel.parse_webhook(
+        "main", webhook({"statuses": [{**READ, "status": "failed", "errors": [error]}]})
+    )
+    assert updates is not None
+    update = updates[0]
+    assert isinstance(update, StatusUpdate)
+    assert update.reason is not None
+    assert (update.reason.code, update.reason.detail) == ("provider_131047", "Outside 24 hours.")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"id": "wamid.9", "from": "55", "timestamp": "1", "type": "image", "image": {"id": "1"}},
+        {"id": "wamid.9", "from": "55", "timestamp": "1", "type": "unsupported"},
+        {"id": "wamid.9", "from_user_id": "US.1", "timestamp": 1, "type": "reaction"},
+        {"no": "message"},
+        {"id": 7, "timestamp": "never", "type": "text"},
+        "nonsense",
+    ],
+)
+def test_what_is_not_understood_is_kept_raw(message: object) -> None:
+    """A kind this version cannot show is kept as it came, never dropped and never an error."""
+    channel, _ = connector()
+    updates = channel.parse_webhook("main", webhook({"messages": [message]}))
+    assert updates is not None
+    kept = updates[0]
+    assert isinstance(kept, InboundMessage)
+    assert kept.content is None
+    assert msgspec.json.decode(kept.raw or "") == message
+
+
+def test_a_webhook_for_another_number_is_refused() -> None:
+    """Nothing of a webhook is taken when it is for a number that is not this account's."""
+    channel, _ = connector()
+    raw = webhook({"messages": [TEXT]}, number="999999999999999")
+    assert channel.parse_webhook("main", raw) is None
+
+
+def test_other_fields_of_a_subscription_are_no_updates() -> None:
+    """Changes of other fields are read over."""
+    channel, _ = connector()
+    change = {"field": "account_update", "value": {"event": "VERIFIED_ACCOUNT"}}
+    body = {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [change]}]}
+    assert channel.parse_webhook("main", msgspec.json.encode(body)) == []
