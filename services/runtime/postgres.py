@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -30,7 +30,7 @@ register(
     asyncpg.QueryCanceledError,
 )
 _log = log(__name__)
-Pool = asyncpg.Pool[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 class MigrationChanged(Exception):  # noqa: N818 - a sentence for the operator

@@ -55,5 +55,5 @@ def _dump(event: dict[str, Any], default: Any = None, **_options: Any) -> bytes:
 
 def log(name: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of one module."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
     return logger

@@ -95,7 +95,8 @@ async def test_the_code_decides_not_the_http_status(code: int) -> None:
 
 async def test_an_answer_that_names_no_message_is_ambiguous() -> None:
     """A 200 without a message id may have sent it."""
-    for body in ({}, {"messages": []}, "<html>", {"error": {"code": 100}}):
+    bodies: list[object] = [{}, {"messages": []}, "<html>", {"error": {"code": 100}}]
+    for body in bodies:
         channel, _ = connector(200, body)
         outcome = await channel.send(DELIVERY)
         assert isinstance(outcome, SendError)

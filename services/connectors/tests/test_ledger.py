@@ -1,0 +1,279 @@
+"""The ledger on a real PostgreSQL: who may send, what a result means, what evidence settles."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from services.connectors.base import InboundMessage, Reference, StatusUpdate
+from services.connectors.evidence import Evidence
+from services.connectors.ledger import CLAIM_BOUND_S, Lane, Ledger, Row
+from services.contracts.ids import inbound_id, new_id
+from services.contracts.records import Reason
+from services.contracts.status import OUTCOME_UNKNOWN, Status
+from services.runtime.postgres import Pool, Postgres, migrate, open_pool
+
+pytestmark = pytest.mark.connected
+
+CONVERSATION, RECIPIENT = uuid4(), uuid4()
+LANE = Lane(3, CONVERSATION, RECIPIENT)
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def pool(postgres_address: str, postgres_password: str) -> AsyncIterator[Pool]:
+    """Lend the database with the ledger's schema."""
+    pool = await open_pool(postgres_address, postgres_password)
+    await migrate(pool, "ledger", Path(__file__).parents[1] / "migrations")
+    yield pool
+    await pool.close()
+
+
+class Bench:
+    """One channel of its own, seen by two instances."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.channel = f"TEST_{uuid4().hex[:8].upper()}"
+        postgres = cast("Postgres", SimpleNamespace(pool=pool))
+        self.first = Ledger(postgres, self.channel, "first")
+        self.second = Ledger(postgres, self.channel, "second")
+        self.evidence = Evidence(postgres, self.channel)
+
+    async def claimed(self) -> tuple[Row, UUID]:
+        """Take one delivery in and claim it as the first instance."""
+        await self.first.take_in([delivery()])
+        epoch = (await self.first.own([3], {}))[3]
+        row = await head(self.first)
+        attempt = new_id()
+        assert await self.first.claim(row, epoch, attempt)
+        return row, attempt
+
+    async def age(self, seconds: float) -> None:
+        """Let claims be older than they are."""
+        await self.pool.execute(
+            "update ledger.delivery set claimed_at = claimed_at - $2 * interval '1 second'"
+            " where channel = $1",
+            self.channel,
+            seconds,
+        )
+
+
+@pytest.fixture
+async def bench(pool: Pool) -> Bench:
+    """A channel that no other test uses."""
+    return Bench(pool)
+
+
+def delivery(**changes: Any) -> Row:
+    """Return a new delivery in the lane."""
+    row = Row(
+        message_id=new_id(),
+        recipient_id=RECIPIENT,
+        part=0,
+        conversation_id=CONVERSATION,
+        partition=3,
+        account="main",
+        address="55",
+        content="oi",
+        reply_to=None,
+        traceparent=None,
+        accepted_at=NOW,
+        state="pending",
+        replay_no=0,
+        attempts=0,
+        attempt_id=None,
+    )
+    return msgspec.structs.replace(row, **changes)
+
+
+async def head(ledger: Ledger) -> Row:
+    """Return the lane's head, which must be there."""
+    row = await ledger.head(LANE)
+    assert row is not None
+    return row
+
+
+def status(row: Row, attempt: UUID, kind: Status = Status.SENT, **changes: Any) -> StatusUpdate:
+    """Return a provider's status that echoes the attempt."""
+    reference = Reference(
+        message_id=row.message_id, recipient_id=row.recipient_id, part=0, attempt_id=attempt
+    )
+    update = StatusUpdate(provider_id="p1", status=kind, at=NOW, reference=str(reference))
+    return msgspec.structs.replace(update, **changes)
+
+
+async def test_intake_keeps_order_and_first_occurrences(bench: Bench) -> None:
+    """A record that comes twice is one row, and a lane keeps the order of its records."""
+    rows = [delivery() for _ in range(20)]
+    assert len(await bench.first.take_in(rows[:12])) == 12
+    assert len(await bench.second.take_in(rows[5:])) == 8
+    epoch = (await bench.first.own([3], {}))[3]
+    seen = []
+    for _ in rows:
+        row = await head(bench.first)
+        seen.append(row.message_id)
+        attempt = new_id()
+        assert await bench.first.claim(row, epoch, attempt)
+        await bench.first.accepted(row, attempt, f"p-{row.message_id}")
+    assert seen == [row.message_id for row in rows]
+    assert await bench.first.head(LANE) is None
+
+
+async def test_a_zombie_cannot_claim(bench: Bench) -> None:
+    """After a takeover a claim under the old epoch fails, and one under the new succeeds once."""
+    await bench.first.take_in([delivery()])
+    old = (await bench.first.own([3], {}))[3]
+    new = (await bench.second.own([3], {}))[3]
+    assert new > old
+    row = await head(bench.second)
+    assert not await bench.first.claim(row, old, new_id())
+    assert await bench.second.claim(row, new, new_id())
+    assert not await bench.second.claim(row, new, new_id())
+
+
+async def test_an_epoch_that_nobody_raised_is_kept(bench: Bench) -> None:
+    """A rebalance that leaves a partition where it was does not make its claims foreign."""
+    held = await bench.first.own([3, 4], {})
+    assert await bench.first.own([3, 4], held) == held
+    await bench.second.own([4], {})
+    again = await bench.first.own([3, 4], held)
+    assert again[3] == held[3]
+    assert again[4] > held[4]
+
+
+async def test_many_takeovers_at_once_leave_one_owner(bench: Bench) -> None:
+    """However many takeovers race, exactly one epoch can claim."""
+    await bench.first.take_in([delivery()])
+    row = await head(bench.first)
+    epochs = await asyncio.gather(
+        *(ledger.own([3], {}) for ledger in [bench.first, bench.second] * 10)
+    )
+    assert len({epoch[3] for epoch in epochs}) == 20
+    claims = [
+        await ledger.claim(row, epoch[3], new_id())
+        for ledger, epoch in zip([bench.first, bench.second] * 10, epochs, strict=True)
+    ]
+    assert claims.count(True) == 1
+
+
+async def test_a_foreign_claim_is_respected_until_its_bound(bench: Bench) -> None:
+    """A successor sees how long to wait; then the outcome is unknown and the lane goes on."""
+    _, attempt = await bench.claimed()
+    await bench.second.own([3], {})
+    row = await head(bench.second)
+    assert row.state == "sending"
+    assert 0 < row.wait_s <= CLAIM_BOUND_S
+    await bench.age(CLAIM_BOUND_S)
+    row = await head(bench.second)
+    assert row.wait_s == 0
+    report = await bench.second.unanswered(row, attempt, "sender_lost", "Lost.")
+    assert report is not None
+    assert report.status is Status.UNKNOWN
+    assert await bench.second.head(LANE) is None
+
+
+async def test_a_late_result_is_evidence(bench: Bench) -> None:
+    """The answer that a zombie reads at last settles what its successor called unknown."""
+    row, attempt = await bench.claimed()
+    await bench.second.own([3], {})
+    await bench.second.unanswered(row, attempt, "sender_lost", "Lost.")
+    report, _ = await bench.first.accepted(row, attempt, "p1")
+    assert report is not None
+    assert report.status is Status.SENT
+    assert await bench.second.give_up([3], 0) == []
+
+
+async def test_giving_up_is_reported_and_corrected_by_late_evidence(bench: Bench) -> None:
+    """Silence past the deadline fails the delivery; a status that comes later still counts."""
+    row, attempt = await bench.claimed()
+    await bench.first.unanswered(row, attempt, "no_answer", "Reset.")
+    await bench.age(10)
+    assert await bench.first.give_up([3], 60) == []
+    given_up = await bench.first.give_up([3], 5)
+    assert [report.error_code for report in given_up] == [OUTCOME_UNKNOWN]
+    placed = await bench.evidence.place("main", [status(row, attempt, Status.DELIVERED)])
+    assert [record.status for record in placed] == [Status.DELIVERED]
+    state = await bench.pool.fetchval(
+        "select state from ledger.delivery where message_id = $1", row.message_id
+    )
+    assert state == "sent"
+
+
+async def test_an_echo_settles_an_unknown_outcome(bench: Bench) -> None:
+    """A status with our reference proves the send; a failed one proves the failure."""
+    for kind, state in ((Status.SENT, "sent"), (Status.FAILED, "failed")):
+        row, attempt = await bench.claimed()
+        await bench.first.unanswered(row, attempt, "no_answer", "Reset.")
+        update = status(row, attempt, kind, provider_id=f"p-{kind}", reason=Reason("c", "d"))
+        placed = await bench.evidence.place("main", [update])
+        assert placed[0].message_id == row.message_id
+        assert state == await bench.pool.fetchval(
+            "select state from ledger.delivery where message_id = $1", row.message_id
+        )
+
+
+async def test_a_status_before_its_answer_is_not_stuck(bench: Bench) -> None:
+    """A status without a reference waits for the answer that says whose it is, and comes out."""
+    row, attempt = await bench.claimed()
+    early = status(row, attempt, Status.READ, reference=None)
+    assert await bench.evidence.place("main", [early]) == []
+    _, parked = await bench.first.accepted(row, attempt, "p1")
+    assert [waiting.status for waiting in parked] == [Status.READ]
+    placed = await bench.evidence.place("main", [early])
+    assert [record.message_id for record in placed] == [row.message_id]
+
+
+async def test_a_status_with_a_strangers_reference_is_parked(bench: Bench) -> None:
+    """What other software sent through the same account is nobody's here."""
+    row, attempt = await bench.claimed()
+    for reference in ("not ours", str(uuid4()), status(delivery(), attempt).reference):
+        update = status(row, attempt, provider_id="foreign", reference=reference)
+        assert await bench.evidence.place("main", [update]) == []
+
+
+async def test_a_put_back_row_waits_and_counts_its_attempts(bench: Bench) -> None:
+    """An attempt that was free is not counted, one that was not is."""
+    row, attempt = await bench.claimed()
+    await bench.first.put_back(row, attempt, wait_s=30, free=True)
+    back = await head(bench.first)
+    assert (back.state, back.attempts) == ("pending", 0)
+    assert 25 < back.wait_s <= 30
+
+
+async def test_a_result_of_another_attempt_changes_nothing(bench: Bench) -> None:
+    """Only the attempt that holds the claim may fail it or put it back."""
+    row, _ = await bench.claimed()
+    stranger = new_id()
+    assert await bench.first.refused(row, stranger, "c", "d") is None
+    assert await bench.first.unanswered(row, stranger, "c", "d") is None
+    await bench.first.put_back(row, stranger, wait_s=0, free=False)
+    assert (await head(bench.first)).state == "sending"
+
+
+async def test_what_was_not_reported_is_found_by_the_next_owner(bench: Bench) -> None:
+    """A result stored before a crash is told by the successor, once."""
+    row, attempt = await bench.claimed()
+    await bench.first.accepted(row, attempt, "p1")
+    found = await bench.second.unreported(3)
+    assert [report.message_id for report in found] == [row.message_id]
+    await bench.second.mark_reported(found)
+    assert await bench.second.unreported(3) == []
+
+
+async def test_replies_are_translated_both_ways(bench: Bench) -> None:
+    """A customer's reply names our message, and our reply names theirs."""
+    row, attempt = await bench.claimed()
+    await bench.first.accepted(row, attempt, "p1")
+    inbound = InboundMessage(
+        provider_id="p2", address="55", at=NOW, content="sim", reply_to_provider_id="p1"
+    )
+    assert await bench.evidence.name_inbound("main", [inbound]) == {"p1": row.message_id}
+    theirs = inbound_id(bench.channel, "main", "p2")
+    assert await bench.first.provider_id_of(theirs, RECIPIENT) == "p2"
