@@ -39,6 +39,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     to: str
     text: str
     kept: bool
+    provider_id: str | None = None
 
 
 class FinalState(Struct, frozen=True, kw_only=True):

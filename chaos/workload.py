@@ -44,7 +44,8 @@ class Workload:
         self._api = api
         self._lanes = lanes
         self._rate_per_s = rate_per_s
-        self._run = uuid4().hex[:12]
+        self.run_id = uuid4().hex[:12]
+        """Every message of this workload begins with it."""
         self.sends: list[Send] = []
 
     async def run(self, messages: int) -> list[Send]:
@@ -61,7 +62,7 @@ class Workload:
     async def _send(self, lane: Lane, sequence: int) -> None:
         clock = asyncio.get_running_loop().time
         message_id = uuid4()
-        content = f"{self._run} {lane.conversation_id} {sequence}"
+        content = f"{self.run_id} {lane.conversation_id} {sequence}"
         body = {
             "message_id": str(message_id),
             "conversation_id": lane.conversation_id,

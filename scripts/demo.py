@@ -1,0 +1,136 @@
+"""Sends real messages through every channel and back, and holds them against the receipts."""
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rich.console import Console
+
+from chaos.adapters.api import Api
+from chaos.adapters.platform import Platform, connect
+from chaos.adapters.provider import Provider
+
+DEADLINE_S = 30.0
+POLL_S = 0.05
+console = Console(highlight=False)
+
+
+class DemoFailed(Exception):  # noqa: N818 - a sentence for the person watching
+    """What was promised did not happen."""
+
+
+async def until(
+    what: str, look: Callable[[], Awaitable[Any]], deadline_s: float = DEADLINE_S
+) -> Any:
+    """Return what a look finds as soon as it finds something; DemoFailed after the deadline."""
+    ends = time.monotonic() + deadline_s
+    while time.monotonic() < ends:
+        found = await look()
+        if found:
+            return found
+        await asyncio.sleep(POLL_S)
+    raise DemoFailed(f"{what} did not happen within {deadline_s:.0f} s; see `just logs message`.")
+
+
+async def main() -> int:
+    """Run the demonstration on the platform that the environment names."""
+    async with connect() as platform:
+        channels = await until("A channel becoming enabled", lambda: enabled(platform.api))
+        try:
+            for channel in channels:
+                await converse(platform, channel)
+        except DemoFailed as error:
+            console.print(f"[red]{error}[/red]")
+            return 1
+    console.print(
+        f"[green]{len(channels)} channel(s), both directions: delivered as shown.[/green]"
+    )
+    return 0
+
+
+async def enabled(api: Api) -> list[dict[str, Any]]:
+    """Return the channels, once each that is deployed is enabled."""
+    status, body, _ = await api.call("GET", "/channels")
+    if status != 200:  # noqa: PLR2004 - the platform is starting
+        return []
+    items: list[dict[str, Any]] = body["items"]
+    return items if items and all(item["enabled"] for item in items) else []
+
+
+async def converse(platform: Platform, channel: dict[str, Any]) -> None:
+    """Let an agent write to a customer on a channel, and the customer reply."""
+    api, name = platform.api, channel["channel"]
+    provider = await platform.provider(name)
+    address = "1999" + "".join(secrets.choice("0123456789") for _ in range(8))
+    agent = (await api.create("users", {"kind": "AGENT", "name": "Ada"}))["user_id"]
+    customer = await api.customer("Bruno", name, address)
+    conversation = await api.conversation([agent, customer], name)
+    console.print(f"\n[bold]{name}[/bold]  conversation {conversation}")
+
+    text = f"Hello Bruno, your order is ready 📦 ({secrets.token_hex(4)})"
+    sent = await send(api, conversation, agent, text)
+    last = channel["capabilities"]["receipts"][-1]
+    status = await until(
+        f"{last} of the agent's message", lambda: reached(api, sent["message_id"], last)
+    )
+    show("agent -> customer", text, status)
+    wamid = await received_once(provider, address, text)
+
+    reply = f"Thank you! 🎉 ({secrets.token_hex(4)})"
+    written = {"from": address, "name": "Bruno", "text": reply, "reply_to": wamid}
+    await provider.post("messages", written)
+    arrived = await until(
+        "The customer's reply in the conversation", lambda: inbound(api, conversation, reply)
+    )
+    if arrived["sender_id"] != customer:
+        raise DemoFailed("The reply came from somebody else than who wrote it.")
+    if arrived["reply_to"] != sent["message_id"]:
+        raise DemoFailed("The reply lost what it replies to.")
+    console.print(f"  customer -> agent  {reply}")
+    console.print(f"    {arrived['timestamp']}  received, in reply to {arrived['reply_to']}")
+
+
+async def send(api: Api, conversation: str, sender: str, text: str) -> dict[str, Any]:
+    """Post a message; DemoFailed unless it is accepted."""
+    body = {"conversation_id": conversation, "sender_id": sender, "content": text}
+    status, answer, _ = await api.call("POST", "/messages", body)
+    if status != 202:  # noqa: PLR2004
+        raise DemoFailed(f"The message was answered {status}: {answer}")
+    accepted: dict[str, Any] = answer
+    return accepted
+
+
+async def reached(api: Api, message_id: str, wanted: str) -> dict[str, Any] | None:
+    """Return the status of a message once it is the wanted one."""
+    _, body, _ = await api.call("GET", f"/messages/{message_id}/status")
+    found: dict[str, Any] = body
+    return found if found["status"] == wanted else None
+
+
+async def inbound(api: Api, conversation: str, text: str) -> dict[str, Any] | None:
+    """Return the message with this text from the conversation's history."""
+    _, body, _ = await api.call("GET", f"/conversations/{conversation}/messages?order=desc")
+    return next((item for item in body["items"] if item["content"] == text), None)
+
+
+async def received_once(provider: Provider, address: str, text: str) -> str:
+    """Return the provider's id of a text; DemoFailed unless its receipts show it exactly once."""
+    kept = [r for r in await provider.receipts() if r.kept and (r.to, r.text) == (address, text)]
+    if len(kept) != 1:
+        raise DemoFailed(f"The provider received the message {len(kept)} times instead of once.")
+    return kept[0].provider_id or ""
+
+
+def show(direction: str, text: str, status: dict[str, Any]) -> None:
+    """Print a message and how its delivery went on."""
+    console.print(f"  {direction}  {text}")
+    for delivery in status["deliveries"]:
+        for event in delivery["history"]:
+            console.print(f"    {event['observed_at']}  {event['status']}")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
