@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.checkers.deliveries import Judgement, judge
+from chaos.checkers.deliveries import judge
 from chaos.history import FinalState, Outcome, Receipt, Send
 
 replace = msgspec.structs.replace
+PROMISES = ("lost", "doubled", "reordered", "unexpected")
 
 
 def history(lanes: int, messages: int) -> tuple[list[Send], list[Receipt]]:
     """Return a clean run: every message acknowledged before the next and received in order."""
-    sends, receipts = [], []
+    sends: list[Send] = []
+    receipts: list[Receipt] = []
     for sequence in range(messages):
         for lane in range(lanes):
             at = float(sequence)
@@ -83,14 +85,7 @@ def test_each_mistake_is_found_for_its_own_reason(mutate: Mutation, found: str) 
     mutate(sends, receipts)
     judgement = judge(sends, receipts, {})
     assert not judgement.kept
-    broken = [
-        name for name in ("lost", "doubled", "reordered", "unexpected") if _any(judgement, name)
-    ]
-    assert broken == [found]
-
-
-def _any(judgement: Judgement, name: str) -> bool:
-    return bool(getattr(judgement, name))
+    assert [name for name in PROMISES if getattr(judgement, name)] == [found]
 
 
 def test_a_message_that_may_exist_is_neither_lost_nor_unexpected() -> None:

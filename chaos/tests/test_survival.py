@@ -16,6 +16,8 @@ from chaos.workload import Workload, prepare
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 DRAIN_DEADLINE_S = 60.0
+ANSWERS_DEADLINE_S = 60.0
+POLL_S = 0.1
 OUTAGE_S = 20.0
 QUIET_RATE_PER_S = 50.0
 
@@ -56,9 +58,16 @@ class Run:
             judgement = judge(sends, receipts, states)
             if not judgement.lost:
                 break
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(POLL_S)
         print(Counter(send.answer for send in sends), judgement)  # noqa: T201 - the figures
         return sends, judgement
+
+    async def answered(self, more: int) -> None:
+        """Return when this many more messages have been answered."""
+        wanted = len(self._workload.sends) + more
+        async with asyncio.timeout(ANSWERS_DEADLINE_S):
+            while len(self._workload.sends) < wanted:
+                await asyncio.sleep(POLL_S)
 
     async def _receipts(self) -> list[Receipt]:
         run = self._workload.run_id
@@ -84,7 +93,7 @@ async def test_nothing_is_lost_when_instances_are_killed(platform: Platform, cha
     """5,000 messages at 200/s while a message instance, a router and a connector are killed."""
     run, load = await start(platform, channel, conversations=100, rate_per_s=200, messages=5000)
     for job in ("message", "router", f"connector-{channel.lower()}"):
-        await asyncio.sleep(6)
+        await run.answered(1200)
         victim = (await platform.nomad.victims(job))[0]
         await platform.nomad.signal(victim, "SIGKILL")
     sends, judgement = await run.finish(load)
@@ -100,7 +109,7 @@ async def test_an_outage_loses_nothing(platform: Platform, channel: str, job: st
     run, load = await start(
         platform, channel, conversations=50, rate_per_s=QUIET_RATE_PER_S, messages=messages
     )
-    await asyncio.sleep(3)
+    await run.answered(150)
     before = await platform.nomad.victims("message")
     definition = await platform.nomad.stop(job)
     try:
@@ -119,7 +128,7 @@ async def test_an_outage_loses_nothing(platform: Platform, channel: str, job: st
 async def test_a_rolling_deploy_loses_nothing(platform: Platform, channel: str) -> None:
     """Every service is restarted in turn under load, and no message notices."""
     run, load = await start(platform, channel, conversations=50, rate_per_s=100, messages=3000)
-    await asyncio.sleep(2)
+    await run.answered(200)
     for job in ("router", f"connector-{channel.lower()}", "message"):
         definition = await platform.nomad.definition(job)
         meta = {**(definition.get("Meta") or {}), "rolled": f"{asyncio.get_running_loop().time()}"}
