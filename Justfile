@@ -1,0 +1,78 @@
+# Chat4All: `./scripts/just` lists what can be done.
+set shell := ["sh", "-eu", "-c"]
+set positional-arguments
+
+run := "uv run --frozen --quiet"
+tools := "/usr/bin/env python3 -m scripts.tools"
+export UV_PYTHON_DOWNLOADS := "never"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Set up, start, send messages through every channel and back, leave it running
+[group('use')]
+demo *flags: (parts flags)
+    @{{ run }} python -m scripts.cluster up dev
+    @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m scripts.demo
+
+# Start the cluster, or what of it does not run
+[group('use')]
+up *instance: parts
+    @{{ run }} python -m scripts.cluster up "$@"
+
+# Show every job and the links
+[group('use')]
+status *instance:
+    @{{ run }} python -m scripts.cluster status "$@"
+
+# Print the last log lines of a job (-f follows)
+[group('use')]
+logs *job:
+    @{{ run }} python -m scripts.cluster logs "$@"
+
+# Stop everything; --wipe deletes the data too
+[group('use')]
+down *instance:
+    @{{ run }} python -m scripts.cluster down "$@"
+
+# Print what a shell needs: eval "$(./scripts/just env)"
+[group('use')]
+env *instance:
+    @{{ run }} python -m scripts.cluster env "$@"
+
+# Bring edited sources to one service, or to all that changed
+[group('work')]
+deploy *service:
+    @{{ run }} python -m scripts.cluster deploy "$@"
+
+# Check formatting and rules
+[group('work')]
+lint:
+    {{ run }} ruff check .
+    {{ run }} ruff format --check .
+
+# Check types
+[group('work')]
+types:
+    {{ run }} mypy
+
+# Run the tests that need no process
+[group('work')]
+test-fast *options:
+    {{ run }} pytest -q -m "not connected and not cluster" "$@"
+
+# Run all tests, on an instance of their own that is wiped afterwards
+[group('work')]
+test: parts
+    @{{ run }} python -m scripts.suite
+
+# Show every part: version, where from, what is missing
+[group('parts')]
+doctor:
+    @{{ tools }} doctor
+
+# Obtain the parts that are missing
+[group('parts')]
+parts *flags:
+    @{{ tools }} ensure {{ flags }}

@@ -1,0 +1,1 @@
+"""A local cluster: agents, infrastructure and services as Nomad jobs, in named instances."""
