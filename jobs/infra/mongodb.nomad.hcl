@@ -1,0 +1,83 @@
+# A server that speaks MongoDB's wire, for local clusters. A real cluster has a replica set elsewhere:
+# give its address to the services as MONGODB_ADDRESS.
+
+variable "mongodb_binary" {
+  type = string
+}
+
+variable "mongodb_flavour" {
+  type        = string
+  description = "mongod, or one of the stand-ins secantus and secantus-wheel."
+  default     = "mongod"
+}
+
+variable "mongodb_data" {
+  type = string
+}
+
+variable "mongodb_port" {
+  type    = number
+  default = 7017
+}
+
+variable "chaos" {
+  type    = string
+  default = "forbidden"
+}
+
+locals {
+  mongod  = ["--bind_ip", "127.0.0.1", "--port", var.mongodb_port, "--dbpath", var.mongodb_data]
+  standin = ["--host", "127.0.0.1", "--port", var.mongodb_port, "--storage-path", var.mongodb_data, "--sync-on-commit"]
+}
+
+job "mongodb" {
+  datacenters = ["*"]
+  type        = "service"
+
+  meta {
+    chaos = var.chaos
+  }
+
+  group "app" {
+    network {
+      port "wire" {
+        static = var.mongodb_port
+      }
+    }
+
+    restart {
+      attempts = 10
+      interval = "1m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    task "mongodb" {
+      driver       = "raw_exec"
+      kill_signal  = "SIGTERM"
+      kill_timeout = "20s"
+
+      config {
+        command = var.mongodb_binary
+        args    = var.mongodb_flavour == "mongod" ? local.mongod : local.standin
+      }
+
+      service {
+        provider = "consul"
+        name     = "mongodb"
+        port     = "wire"
+
+        check {
+          type     = "tcp"
+          interval = "1s"
+          timeout  = "1s"
+        }
+      }
+
+      resources {
+        cpu    = 300
+        memory = 512
+      }
+    }
+  }
+}

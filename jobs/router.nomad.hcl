@@ -1,0 +1,153 @@
+# Resolves the address of every delivery. Scale with: nomad job scale router app 5
+
+variable "python" {
+  type        = string
+  description = "The interpreter of the environment with the locked dependencies (raw_exec)."
+  default     = "python3"
+}
+
+variable "release" {
+  type        = string
+  description = "The folder that holds the package `services` (raw_exec)."
+  default     = "/srv/chat4all"
+}
+
+variable "driver" {
+  type        = string
+  description = "raw_exec on one machine; docker on a real cluster."
+  default     = "raw_exec"
+}
+
+variable "image" {
+  type        = string
+  description = "The image of the Dockerfile (docker)."
+  default     = ""
+}
+
+variable "consul_http_addr" {
+  type    = string
+  default = "http://127.0.0.1:8500"
+}
+
+variable "chaos" {
+  type        = string
+  description = "`allowed` lets the chaos suite break this job."
+  default     = "forbidden"
+}
+
+job "router" {
+  datacenters = ["*"]
+  type        = "service"
+
+  meta {
+    chaos = var.chaos
+  }
+
+  update {
+    max_parallel     = 1
+    canary           = 1
+    auto_promote     = true
+    auto_revert      = true
+    min_healthy_time = "2s"
+    healthy_deadline = "1m"
+  }
+
+  group "app" {
+    count = 3
+
+    network {
+      port "http" {}
+    }
+
+    restart {
+      attempts = 5
+      interval = "1m"
+      delay    = "1s"
+      mode     = "fail"
+    }
+
+    reschedule {
+      delay          = "5s"
+      delay_function = "constant"
+      unlimited      = true
+    }
+
+    task "router" {
+      driver         = var.driver
+      kill_signal    = "SIGTERM"
+      kill_timeout   = "20s"
+      shutdown_delay = "2s"
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : ["raw_exec"]
+        content {
+          command = var.python
+          args    = ["-m", "services.router"]
+        }
+      }
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? ["docker"] : []
+        content {
+          image   = var.image
+          command = "python"
+          args    = ["-m", "services.router"]
+          network_mode = "host"
+        }
+      }
+
+      env {
+        SERVICE_NAME     = "router"
+        INSTANCE_ID      = "${NOMAD_ALLOC_ID}"
+        HTTP_HOST        = "${NOMAD_IP_http}"
+        HTTP_PORT        = "${NOMAD_PORT_http}"
+        CONSUL_HTTP_ADDR = var.consul_http_addr
+        PYTHONPATH       = var.release
+      }
+
+      template {
+        destination = "secrets/service.env"
+        env         = true
+        data        = <<-EOT
+        {{- with nomadVar "nomad/jobs" }}{{ range $key, $item := . }}
+        {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}
+        {{- if nomadVarExists "nomad/jobs/router" }}{{ with nomadVar "nomad/jobs/router" }}{{ range $key, $item := . }}
+        {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}{{ end }}
+        EOT
+      }
+
+      service {
+        provider = "consul"
+        name     = "router"
+        port     = "http"
+        tags     = ["chat4all"]
+
+        check {
+          name     = "ready"
+          type     = "http"
+          path     = "/health/ready"
+          interval = "1s"
+          timeout  = "1s"
+        }
+
+        check {
+          name     = "live"
+          type     = "http"
+          path     = "/health/live"
+          interval = "2s"
+          timeout  = "1s"
+
+          check_restart {
+            limit = 3
+            grace = "10s"
+          }
+        }
+      }
+
+      resources {
+        cpu    = 100
+        memory = 128
+      }
+    }
+  }
+}
