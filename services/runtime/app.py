@@ -94,7 +94,10 @@ def run(kind: type[C], build: Callable[[App[C]], None]) -> None:
 async def _live(kind: type[C], build: Callable[[App[C]], None]) -> int:
     connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_CLIENT_S)
     async with aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector,
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding",),
+        cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         consul = Consul(os.environ.get("CONSUL_HTTP_ADDR", "127.0.0.1:8500"), session)
         try:

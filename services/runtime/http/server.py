@@ -21,7 +21,8 @@ BODY_SIZE_MAX_BYTES = 256 * 1024
 REQUEST_ID_HEADER = "X-Request-Id"
 OPERATIONAL = ("/health/live", "/health/ready", "/metrics")
 """Answered without authentication: checks and scrapers hold no key, and nothing there is secret."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+REQUEST_ID = web.RequestKey("request_id", str)
+_REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _ROUTER_PROBLEMS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -79,8 +80,8 @@ def create(service: str, health: Health, guard: Callable[[], Guard]) -> web.Appl
 @web.middleware
 async def _observed(request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else str(new_id())
-    request["request_id"] = request_id
+    request_id = given if _REQUEST_ID_FORM.fullmatch(given) else str(new_id())
+    request[REQUEST_ID] = request_id
     context = trace.proceed(request.headers.get(trace.HEADER))
     trace.current.set(context)
     started = time.perf_counter()
@@ -122,7 +123,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     return web.Response(
-        body=msgspec.json.encode(problem.body(request["request_id"])),
+        body=msgspec.json.encode(problem.body(request[REQUEST_ID])),
         status=problem.status,
         content_type="application/problem+json",
         headers=headers,

@@ -1,0 +1,1 @@
+"""The public edge: API keys, the way to each service, webhooks."""

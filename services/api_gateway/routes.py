@@ -1,0 +1,123 @@
+"""The way in: every API request to its service, every webhook to its connector."""
+
+from collections import defaultdict
+
+from aiohttp import web
+
+from services.api_gateway.access import access, allowed
+from services.api_gateway.keys import Keys, presented
+from services.contracts.people import ApiKeyGrant
+from services.contracts.problems import Problem
+from services.runtime.channels import Channels
+from services.runtime.http.client import EXPECT_HEADER, Answer, Siblings
+from services.runtime.http.server import (
+    BODY_SIZE_MAX_BYTES,
+    REQUEST_ID,
+    REQUEST_ID_HEADER,
+    read_body,
+)
+from services.runtime.telemetry import trace
+
+API_PREFIX = "/api/v1/"
+WEBHOOK_PREFIX = "/webhooks/"
+API_KEY_ID_HEADER = "X-Api-Key-Id"
+WEBHOOK_SIZE_MAX_BYTES = 4 * 1024 * 1024
+WEBHOOKS_IN_FLIGHT_MAX = 64
+"""For each channel: one provider's storm leaves the others their share."""
+CALL_TIMEOUT_S = 10.0
+GRANT = web.RequestKey("grant", ApiKeyGrant)
+_SENT_ON = ("Content-Type", "Idempotency-Key", "Accept")
+_SENT_BACK = ("Content-Type", "Retry-After", "Location", "Allow", "Idempotency-Replay")
+_OURS = {
+    name.lower()
+    for name in (API_KEY_ID_HEADER, EXPECT_HEADER, REQUEST_ID_HEADER, "X-API-Key", trace.HEADER)
+}
+_PROVIDERS = ("content-type", "user-agent")
+
+
+class GatewayRoutes:
+    """Forwards what may pass."""
+
+    def __init__(self, siblings: Siblings, keys: Keys, channels: Channels) -> None:
+        self._siblings = siblings
+        self._keys = keys
+        self._channels = channels
+        self._in_flight: defaultdict[str, int] = defaultdict(int)
+
+    async def guard(self, request: web.Request) -> None:
+        """Let webhooks pass to be verified by their connector, and all else by its API key."""
+        if request.path.startswith(WEBHOOK_PREFIX):
+            return
+        request[GRANT] = await self._keys.grant(presented(request))
+
+    async def api(self, request: web.Request) -> web.Response:
+        """Forward an API request to the service that has the resource."""
+        resource = request.match_info["resource"]
+        found = access(request.method, resource)
+        if found is None:
+            raise Problem("not_found")
+        grant = request[GRANT]
+        if not allowed(grant.scopes, found.scope):
+            raise Problem("missing_scope", f"It takes the scope {found.scope}.")
+        headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
+        headers[API_KEY_ID_HEADER] = str(grant.key_id)
+        body = await read_body(request, BODY_SIZE_MAX_BYTES) if request.can_read_body else None
+        return await self._forward(request, found.service, _within_api(request), body, headers)
+
+    async def webhook(self, request: web.Request) -> web.Response:
+        """Forward a webhook's raw bytes to the channel's connector, which verifies them."""
+        channel, account = request.match_info["channel"], request.match_info["account"]
+        if channel.upper() not in self._channels.states or not account.isascii():
+            raise Problem("not_found", "There is no such channel.")
+        if self._in_flight[channel] >= WEBHOOKS_IN_FLIGHT_MAX:
+            raise Problem("unavailable", "Too many webhooks at once.", retry_after_s=1)
+        self._in_flight[channel] += 1
+        try:
+            body = await read_body(request, WEBHOOK_SIZE_MAX_BYTES)
+            headers = {n: v for n, v in request.headers.items() if _is_providers(n.lower())}
+            path = f"{WEBHOOK_PREFIX}{account}{_query(request)}"
+            service = f"connector-{channel.lower()}"
+            return await self._forward(request, service, path, body, headers)
+        finally:
+            self._in_flight[channel] -= 1
+
+    async def _forward(
+        self,
+        request: web.Request,
+        service: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+    ) -> web.Response:
+        headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+        answer = await self._siblings.request(
+            service,
+            request.method,
+            path,
+            body=body,
+            headers=headers,
+            timeout_s=CALL_TIMEOUT_S,
+            repeatable=request.method == "GET",
+        )
+        return _answer(answer)
+
+
+def _answer(answer: Answer) -> web.Response:
+    back = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
+    return web.Response(status=answer.status, body=answer.body or None, headers=back)
+
+
+def _within_api(request: web.Request) -> str:
+    """Return the path to ask for; refuse one that would lead out of the API when normalised."""
+    path = request.rel_url.raw_path
+    if ".." in request.path.split("/") or "//" in request.path or "\\" in request.path:
+        raise Problem("not_found")
+    return path + _query(request)
+
+
+def _query(request: web.Request) -> str:
+    return f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+
+
+def _is_providers(name: str) -> bool:
+    return name in _PROVIDERS or (name.startswith("x-") and name not in _OURS)

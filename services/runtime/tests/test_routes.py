@@ -1,0 +1,189 @@
+"""Typed routes over a real socket: what is refused, with which code and field."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from msgspec import Meta, Struct
+
+from services.contracts.problems import CATALOGUE
+from services.runtime.health import Health
+from services.runtime.http.routes import Text, endpoint, routes_of
+from services.runtime.http.server import create, internal_guard
+
+TOKEN = "a-token-of-this-test"
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+TEXT_PLAIN = {**HEADERS, "Content-Type": "text/plain"}
+
+
+class Item(Struct, frozen=True, forbid_unknown_fields=True):
+    """A body."""
+
+    content: Text
+    tags: list[Annotated[str, Meta(max_length=3)]] = []
+
+
+class ItemPath(Struct, frozen=True):
+    """A path."""
+
+    item_id: UUID
+
+
+class Items:
+    """Routes to try."""
+
+    @endpoint("POST", "/items", status=202)
+    async def add(self, body: Item) -> Item:
+        """Answer what was sent."""
+        return body
+
+    @endpoint("GET", "/items/{item_id}")
+    async def get(self, path: ItemPath) -> ItemPath:
+        """Answer what was asked for."""
+        return path
+
+    @endpoint("DELETE", "/items/{item_id}")
+    async def fail(self, path: ItemPath) -> None:
+        """Break."""
+        raise RuntimeError(f"secret detail of {path.item_id}")
+
+
+@pytest.fixture
+async def base() -> AsyncIterator[str]:
+    """Serve the routes on a port of their own."""
+    app = create("items", Health(), lambda: internal_guard(TOKEN))
+    app.router.add_routes(routes_of(Items()))
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Lend an HTTP client."""
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+REFUSED = [
+    ("broken JSON", b"{", 400, "invalid_json", None),
+    ("not UTF-8", b'{"content":"\xff"}', 400, "invalid_json", None),
+    ("a lone surrogate", b'{"content":"\\ud800"}', 400, "invalid_json", None),
+    ("no field", b"{}", 422, "missing_field", "content"),
+    ("an unknown field", b'{"content":"a","x":1}', 422, "unknown_field", "x"),
+    ("a wrong type", b'{"content":1}', 422, "invalid_field", "content"),
+    ("an empty text", b'{"content":""}', 422, "invalid_field", "content"),
+    ("10,001 characters", b'{"content":"' + b"a" * 10_001 + b'"}', 422, "invalid_field", "content"),
+    ("NUL", b'{"content":"a\\u0000b"}', 422, "invalid_field", "content"),
+    ("a wrong item", b'{"content":"a","tags":["a","long"]}', 422, "invalid_field", "tags[1]"),
+    ("a large body", b'{"content":"' + b"a" * 300_000 + b'"}', 413, "body_too_large", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field"), [row[1:] for row in REFUSED], ids=[r[0] for r in REFUSED]
+)
+async def test_bad_bodies_are_refused(
+    base: str,
+    session: aiohttp.ClientSession,
+    body: bytes,
+    status: int,
+    code: str,
+    field: str | None,
+) -> None:
+    """Each mistake has its status, its code and its field, and a request id to ask about."""
+    async with session.post(f"{base}/items", data=body, headers=HEADERS) as answer:
+        problem = await answer.json()
+    assert answer.status == status
+    assert answer.content_type == "application/problem+json"
+    assert (problem["code"], problem.get("field")) == (code, field)
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_text_is_kept_exactly(base: str, session: aiohttp.ClientSession) -> None:
+    """Every script, emoji and white space comes back as it was sent."""
+    text = "Olá 👩‍👩‍👧 مرحبا \u202e你好\r\n\t" + "é" * 9_000
+    async with session.post(f"{base}/items", json={"content": text}, headers=HEADERS) as answer:
+        assert answer.status == 202
+        assert (await answer.json())["content"] == text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/items/not-a-uuid", HEADERS, 422, "invalid_field"),
+        ("PUT", "/items", HEADERS, 405, "method_not_allowed"),
+        ("GET", "/nothing", HEADERS, 404, "not_found"),
+        ("GET", "/nothing", {}, 401, "missing_api_key"),
+        ("POST", "/items", {"Authorization": "Bearer wrong"}, 401, "missing_api_key"),
+        (
+            "POST",
+            "/items",
+            {**HEADERS, "Content-Type": "text/plain"},
+            415,
+            "unsupported_media_type",
+        ),
+        ("GET", "/nothing", {**HEADERS, "X-Expect-Service": "other"}, 421, "misdirected"),
+        ("DELETE", f"/items/{UUID(int=1)}", HEADERS, 500, "internal_error"),
+    ],
+)
+async def test_bad_requests_are_refused(
+    base: str,
+    session: aiohttp.ClientSession,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    """Wrong path, method, token, type or service: a problem that tells nothing of the inside."""
+    async with session.request(method, base + path, headers=headers) as answer:
+        problem = await answer.json()
+    assert (answer.status, problem["code"]) == (status, code)
+    assert "secret detail" not in str(problem)
+
+
+async def test_health_and_metrics_need_no_key(base: str, session: aiohttp.ClientSession) -> None:
+    """Checks and scrapers are answered."""
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        async with session.get(base + path) as answer:
+            assert answer.status == 200
+
+
+async def test_readiness_names_what_is_down() -> None:
+    """A dependency that does not answer is named with its reason."""
+    health = Health()
+
+    async def down() -> None:
+        raise ConnectionRefusedError("nobody listens")
+
+    health.add("kafka", down)
+    assert await health.down() == {"kafka": "ConnectionRefusedError: nobody listens"}
+    app = create("items", health, lambda: internal_guard(TOKEN))
+    async with (
+        TestServer(app) as server,
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url("/health/ready")) as answer,
+    ):
+        assert answer.status == 503
+        assert "kafka" in (await answer.json())["down"]
+
+
+def test_every_code_has_a_client_or_server_status() -> None:
+    """The catalogue holds errors only, each with a sentence."""
+    for status, title in CATALOGUE.values():
+        assert 400 <= status < 600
+        assert title.endswith(".")
+
+
+def test_nothing_is_served_that_was_not_declared() -> None:
+    """Only methods marked as endpoints become routes."""
+    assert {(route.method, route.path) for route in routes_of(Items())} == {
+        ("POST", "/items"),
+        ("GET", "/items/{item_id}"),
+        ("DELETE", "/items/{item_id}"),
+    }
+    assert all(isinstance(route, web.RouteDef) for route in routes_of(Items()))

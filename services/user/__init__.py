@@ -1,0 +1,1 @@
+"""Users, their identities on channels, API keys and the audit log."""
