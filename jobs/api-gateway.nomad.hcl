@@ -56,7 +56,7 @@ job "api-gateway" {
     auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
-    healthy_deadline = "1m"
+    healthy_deadline = "3m"
   }
 
   group "app" {

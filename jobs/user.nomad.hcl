@@ -49,7 +49,7 @@ job "user" {
     auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
-    healthy_deadline = "1m"
+    healthy_deadline = "3m"
   }
 
   group "app" {

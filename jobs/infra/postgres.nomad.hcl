@@ -68,9 +68,11 @@ job "postgres" {
         cd "${var.postgres_data}"
         as() { setpriv --reuid="${var.postgres_user}" --regid="${var.postgres_user}" --init-groups "$@"; }
         if [ ! -d cluster ]; then
-          rm -rf making
-          printf '%s' "$POSTGRES_PASSWORD" | as "${var.postgres_bin}/initdb" -D making -U chat4all \
-            --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --pwfile=/dev/stdin
+          rm -rf making password
+          printf '%s' "$POSTGRES_PASSWORD" | as sh -c 'umask 077; cat > password'
+          as "${var.postgres_bin}/initdb" -D making -U chat4all --auth=scram-sha-256 \
+            --encoding=UTF8 --locale=C.UTF-8 --pwfile=password
+          rm password
           echo "create database chat4all" | as "${var.postgres_bin}/postgres" --single -D making postgres
           mv making cluster
         fi

@@ -113,12 +113,16 @@ class Submission:
     def wait(self, jobs: Iterable[Job]) -> None:
         """Return when all jobs are healthy; ClusterError with the story of one that is not."""
         waiting = list(jobs)
+        rolling: set[str] = set()
         ends = time.monotonic() + HEALTHY_DEADLINE_S
         while waiting:
             for job in list(waiting):
-                if self._failed(job.name):
+                state = self._rollout(job.name)
+                if state == "running":
+                    rolling.add(job.name)
+                if state == "failed" and job.name in rolling:
                     raise ClusterError(self._story(job.name, "its deployment failed"))
-                if self._healthy(job.name):
+                if state != "running" and self._healthy(job.name):
                     waiting.remove(job)
                     rest = ", ".join(other.name for other in waiting)
                     say(f"  {job.name} is healthy" + (f"; waiting for {rest}" if rest else ""))
@@ -170,21 +174,20 @@ class Submission:
             for allocation in self._nomad.job.get_allocations(name)
         )
 
-    def _failed(self, name: str) -> bool:
+    def _rollout(self, name: str) -> str:
+        """Return the status of the deployment of a job's current version, `none` without one."""
         deployment = self._nomad.job.get_deployment(name)
         definition = self._definition(name)
         if not deployment or definition is None:
-            return False
-        current = deployment["JobVersion"] == definition["Version"]
-        return bool(current and deployment["Status"] == "failed")
+            return "none"
+        if deployment["JobVersion"] != definition["Version"]:
+            return "running"
+        return str(deployment["Status"])
 
     def _healthy(self, name: str) -> bool:
-        """Healthy: the rollout is over and as many instances as wanted pass their checks."""
+        """Tell whether as many instances as wanted pass their checks."""
         definition = self._definition(name)
-        deployment = self._nomad.job.get_deployment(name)
-        if definition is None or (deployment and deployment["Status"] == "running"):
-            return False
-        if deployment and deployment["JobVersion"] != definition["Version"]:
+        if definition is None:
             return False
         return len(self._passing(name)) >= int(definition["TaskGroups"][0]["Count"])
 

@@ -8,7 +8,8 @@ from scripts.cluster.instance import ROOT, ClusterError, Instance
 
 _LISTENS = "0A"
 _AGENT = re.compile(r"\S*/(nomad|consul)\0")
-_FOLDER = re.compile(r"NOMAD_ALLOC_DIR=[^=]*?(/[^\0=]*?/\.local/(?:dev|test))(?=/)")
+_FOLDER = re.compile(r"(/[^\0=]*/\.local/(?:dev|test))/")
+_TASKS_FOLDER = re.compile(r"NOMAD_ALLOC_DIR=" + _FOLDER.pattern)
 
 
 def taken(port: int) -> bool:
@@ -60,16 +61,10 @@ def _folder_of(pid: int) -> Path | None:
 
     An agent or a helper of Nomad's names the folder in its command, a task in NOMAD_ALLOC_DIR.
     """
-    for text in (_nomads_own(pid), _read(pid, "environ")):
-        found = _FOLDER.search(text)
-        if found:
-            return Path(found[1])
-    return None
-
-
-def _nomads_own(pid: int) -> str:
     command = _read(pid, "cmdline")
-    return f"NOMAD_ALLOC_DIR={command}" if _AGENT.match(command) else ""
+    found = _FOLDER.search(command) if _AGENT.match(command) else None
+    found = found or _TASKS_FOLDER.search(_read(pid, "environ"))
+    return Path(found[1]) if found else None
 
 
 def _listener(port: int) -> int | None:
