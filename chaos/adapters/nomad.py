@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 
 
@@ -29,7 +30,8 @@ class Nomad:
     async def _call(self, method: str, path: str, body: object = None) -> Any:
         async with self._session.request(method, self._url + path, json=body) as answer:
             answer.raise_for_status()
-            return await answer.json(content_type=None) if answer.content_length else None
+            text = await answer.read()
+            return msgspec.json.decode(text) if text else None
 
     async def definition(self, job: str) -> dict[str, Any]:
         """Return a job as it is registered; raise NotAllowed when it may not be broken."""

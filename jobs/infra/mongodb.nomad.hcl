@@ -38,6 +38,11 @@ job "mongodb" {
     chaos = var.chaos
   }
 
+  update {
+    min_healthy_time = "0s"
+    healthy_deadline = "3m"
+  }
+
   group "app" {
     network {
       port "wire" {

@@ -35,6 +35,11 @@ job "postgres" {
     chaos = var.chaos
   }
 
+  update {
+    min_healthy_time = "0s"
+    healthy_deadline = "3m"
+  }
+
   group "app" {
     network {
       port "sql" {

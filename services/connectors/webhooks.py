@@ -15,10 +15,8 @@ from services.contracts.topics import INBOUND_MESSAGES, STATUS_UPDATES
 from services.runtime.http.routes import endpoint
 from services.runtime.http.server import read_body
 from services.runtime.kafka.producer import Outgoing, Producer
-from services.runtime.telemetry.log import log
 
 WEBHOOK_SIZE_MAX_BYTES = 4 * 1024 * 1024
-_log = log(__name__)
 
 
 class AccountPath(Struct, frozen=True):
@@ -62,7 +60,6 @@ class Webhooks:
         outgoing = await self._statuses(path.account, statuses)
         outgoing += await self._inbound(path.account, inbound)
         await self._producer.publish(outgoing)
-        _log.info("webhook", account=path.account, statuses=len(statuses), inbound=len(inbound))
         return web.Response()
 
     def _require(self, account: str) -> None:

@@ -10,6 +10,7 @@ from services.runtime.consul import Consul
 from services.runtime.unavailable import Unavailable
 
 EJECT_S = 3.0
+FIRST_ANSWER_S = 2.0
 EMPTY_GRACE_S = 5.0
 """How long the last known instances serve after Consul says that none passes."""
 
@@ -84,6 +85,17 @@ class Discovery:
             self._upstreams[name] = Upstream(name)
             self._spawn(f"watch-{name}", self._watch(self._upstreams[name]))
         return self._upstreams[name]
+
+    async def known(self, name: str) -> Upstream:
+        """Return the instances of a service; when just asked for the first time, wait for Consul."""
+        upstream = self.upstream(name)
+        if not upstream.known.is_set():
+            try:
+                async with asyncio.timeout(FIRST_ANSWER_S):
+                    await upstream.known.wait()
+            except TimeoutError:
+                raise Unavailable(name, "no instance passes its checks") from None
+        return upstream
 
     async def address(self, name: str) -> str:
         """Return host:port of an instance, waiting until there is one."""

@@ -52,7 +52,7 @@ class Siblings:
         A request that cannot have been processed (refused, misdirected), or one that is
         repeatable, is tried once more at another instance.
         """
-        upstream = self._discovery.upstream(service)
+        upstream = await self._discovery.known(service)
         clock = asyncio.get_running_loop().time
         first = upstream.choose(clock())
         try:

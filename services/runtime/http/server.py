@@ -23,6 +23,7 @@ OPERATIONAL = ("/health/live", "/health/ready", "/metrics")
 """Answered without authentication: checks and scrapers hold no key, and nothing there is secret."""
 REQUEST_ID = web.RequestKey("request_id", str)
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_SERVER_ERROR = 500
 _ROUTER_PROBLEMS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -91,7 +92,7 @@ async def _observed(request: web.Request, handler: Handler) -> web.StreamRespons
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unknown"
     metrics.http_requests.labels(request.method, route, response.status).observe(spent_s)
-    if route not in OPERATIONAL:
+    if route not in OPERATIONAL and (context.sampled or response.status >= _SERVER_ERROR):
         _log.info(
             "http_request",
             method=request.method,
@@ -135,7 +136,7 @@ def _problem_of(error: Exception) -> Problem:
     if dependency is None:
         _log.error("request_failed", exc_info=error)
         return Problem("internal_error")
-    _log.warning("dependency_away", dependency=dependency, error=type(error).__name__)
+    _log.warning("dependency_away", dependency=dependency, detail=str(error)[:200])
     return Problem("unavailable", f"Waiting for {dependency}.", retry_after_s=1)
 
 
