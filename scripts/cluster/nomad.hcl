@@ -41,6 +41,7 @@ plugin "raw_exec" {
 
 telemetry {
   prometheus_metrics         = true
+  collection_interval        = "10s"
   publish_allocation_metrics = true
   publish_node_metrics       = true
 }

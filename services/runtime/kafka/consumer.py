@@ -20,9 +20,9 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
 
 SESSION_TIMEOUT_MS = 6000
-HEARTBEAT_MS = 150
+HEARTBEAT_MS = 300
 REBALANCE_TIMEOUT_MS = 2000
-FETCH_WAIT_MS = 50
+FETCH_WAIT_MS = 200
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 
