@@ -1,17 +1,37 @@
-"""Where the real parts of the connected tests are."""
+"""Where the real parts of the connected tests are: found as services find them, through Consul."""
 
 import os
 
 import pytest
+import requests
+
+
+def _address_of(service: str) -> str:
+    url = f"{os.environ['CONSUL_HTTP_ADDR']}/v1/health/service/{service}"
+    answer = requests.get(url, params={"passing": "true"}, timeout=5)
+    found = answer.json()[0]["Service"]
+    return f"{found['Address']}:{found['Port']}"
 
 
 @pytest.fixture(scope="session")
 def postgres_address() -> str:
-    """Return host:port of the test instance's PostgreSQL."""
-    return os.environ["CHAT4ALL_TEST_POSTGRES"]
+    """Return host:port of the instance's PostgreSQL."""
+    return _address_of("postgres")
 
 
 @pytest.fixture(scope="session")
 def postgres_password() -> str:
-    """Return the password of the test instance's PostgreSQL."""
-    return os.environ["CHAT4ALL_TEST_POSTGRES_PASSWORD"]
+    """Return the password of the instance's PostgreSQL."""
+    return os.environ["CHAT4ALL_POSTGRES_PASSWORD"]
+
+
+@pytest.fixture(scope="session")
+def mongodb_address() -> str:
+    """Return host:port of the instance's MongoDB."""
+    return _address_of("mongodb")
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> str:
+    """Return host:port of the instance's Kafka."""
+    return _address_of("kafka")

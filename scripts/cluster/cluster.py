@@ -85,6 +85,7 @@ def log_files(instance: Instance, job: str) -> list[Path]:
 
 def shell(instance: Instance) -> dict[str, str]:
     """Return the environment in which plain `nomad`, `consul` and API clients work."""
+    own = installation_secrets(instance)
     python = release.environment()
     variables = settings.job_variables(instance, python)
     variables["release"] = str(release.snapshot(instance))
@@ -95,7 +96,8 @@ def shell(instance: Instance) -> dict[str, str]:
         "CONSUL_HTTP_ADDR": instance.consul_url,
         "CHAT4ALL_INSTANCE": instance.name,
         "CHAT4ALL_URL": instance.url,
-        "CHAT4ALL_API_KEY": installation_secrets(instance)["admin_api_key"],
+        "CHAT4ALL_API_KEY": own["admin_api_key"],
+        "CHAT4ALL_POSTGRES_PASSWORD": own["postgres_password"],
         **{f"NOMAD_VAR_{name}": value for name, value in variables.items()},
     }
 
