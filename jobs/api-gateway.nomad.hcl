@@ -50,13 +50,17 @@ job "api-gateway" {
     chaos = var.chaos
   }
 
+  # All instances of a release start beside the old ones and take over together.
   update {
-    max_parallel     = 1
-    canary           = 1
+    max_parallel     = 2
+    canary           = 2
     auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
     healthy_deadline = "3m"
+
+    # A release that does not become healthy is taken back after this time.
+    progress_deadline = "4m"
   }
 
   group "app" {
@@ -64,6 +68,10 @@ job "api-gateway" {
 
     network {
       port "http" {}
+    }
+
+    ephemeral_disk {
+      size = 64
     }
 
     restart {
@@ -86,7 +94,7 @@ job "api-gateway" {
       shutdown_delay = "2s"
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? [] : ["raw_exec"]
+        for_each = var.driver == "docker" ? [] : [1]
         content {
           command = var.python
           args    = ["-m", "services.api_gateway"]
@@ -94,11 +102,11 @@ job "api-gateway" {
       }
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? ["docker"] : []
+        for_each = var.driver == "docker" ? [1] : []
         content {
-          image   = var.image
-          command = "python"
-          args    = ["-m", "services.api_gateway"]
+          image        = var.image
+          command      = "python"
+          args         = ["-m", "services.api_gateway"]
           network_mode = "host"
         }
       }
@@ -113,9 +121,13 @@ job "api-gateway" {
         PUBLIC_PORT      = var.public_port == 0 ? "" : "${var.public_port}"
       }
 
+      # A changed secret is read by new allocations: `nomad job restart -reschedule` replaces them one
+      # after the other, where a change mode would restart all at once.
       template {
         destination = "secrets/service.env"
         env         = true
+        change_mode = "noop"
+        perms       = "600"
         data        = <<-EOT
         {{- with nomadVar "nomad/jobs" }}{{ range $key, $item := . }}
         {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}
@@ -143,7 +155,7 @@ job "api-gateway" {
           type     = "http"
           path     = "/health/live"
           interval = "2s"
-          timeout  = "1s"
+          timeout  = "2s"
 
           check_restart {
             limit = 3
@@ -152,9 +164,14 @@ job "api-gateway" {
         }
       }
 
+      logs {
+        max_files     = 2
+        max_file_size = 10
+      }
+
       resources {
         cpu    = 100
-        memory = 128
+        memory = var.driver == "docker" ? 256 : 128
       }
     }
   }

@@ -57,13 +57,17 @@ job "connector" {
     chaos = var.chaos
   }
 
+  # All instances of a release start beside the old ones and take over together.
   update {
-    max_parallel     = 1
-    canary           = 1
+    max_parallel     = 2
+    canary           = 2
     auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
     healthy_deadline = "3m"
+
+    # A release that does not become healthy is taken back after this time.
+    progress_deadline = "4m"
   }
 
   group "app" {
@@ -71,6 +75,10 @@ job "connector" {
 
     network {
       port "http" {}
+    }
+
+    ephemeral_disk {
+      size = 64
     }
 
     restart {
@@ -93,7 +101,7 @@ job "connector" {
       shutdown_delay = "2s"
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? [] : ["raw_exec"]
+        for_each = var.driver == "docker" ? [] : [1]
         content {
           command = var.python
           args    = ["-m", "services.connectors"]
@@ -101,11 +109,11 @@ job "connector" {
       }
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? ["docker"] : []
+        for_each = var.driver == "docker" ? [1] : []
         content {
-          image   = var.image
-          command = "python"
-          args    = ["-m", "services.connectors"]
+          image        = var.image
+          command      = "python"
+          args         = ["-m", "services.connectors"]
           network_mode = "host"
         }
       }
@@ -121,9 +129,13 @@ job "connector" {
         PROVIDER_URL     = var.provider_url
       }
 
+      # A changed secret is read by new allocations: `nomad job restart -reschedule` replaces them one
+      # after the other, where a change mode would restart all at once.
       template {
         destination = "secrets/service.env"
         env         = true
+        change_mode = "noop"
+        perms       = "600"
         data        = <<-EOT
         {{- with nomadVar "nomad/jobs" }}{{ range $key, $item := . }}
         {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}
@@ -151,7 +163,7 @@ job "connector" {
           type     = "http"
           path     = "/health/live"
           interval = "2s"
-          timeout  = "1s"
+          timeout  = "2s"
 
           check_restart {
             limit = 3
@@ -160,9 +172,14 @@ job "connector" {
         }
       }
 
+      logs {
+        max_files     = 2
+        max_file_size = 10
+      }
+
       resources {
         cpu    = 100
-        memory = 128
+        memory = var.driver == "docker" ? 256 : 128
       }
     }
   }

@@ -59,13 +59,15 @@ job "provider" {
     chaos = var.chaos
   }
 
+  # No canary: two at once would write the same receipts.
   update {
     max_parallel     = 1
-    canary           = 1
-    auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
     healthy_deadline = "3m"
+
+    # A release that does not become healthy is taken back after this time.
+    progress_deadline = "4m"
   }
 
   group "app" {
@@ -73,6 +75,10 @@ job "provider" {
 
     network {
       port "http" {}
+    }
+
+    ephemeral_disk {
+      size = 64
     }
 
     restart {
@@ -95,7 +101,7 @@ job "provider" {
       shutdown_delay = "2s"
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? [] : ["raw_exec"]
+        for_each = var.driver == "docker" ? [] : [1]
         content {
           command = var.python
           args    = ["-m", "services.connectors.${var.channel}.simulator"]
@@ -103,11 +109,11 @@ job "provider" {
       }
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? ["docker"] : []
+        for_each = var.driver == "docker" ? [1] : []
         content {
-          image   = var.image
-          command = "python"
-          args    = ["-m", "services.connectors.${var.channel}.simulator"]
+          image        = var.image
+          command      = "python"
+          args         = ["-m", "services.connectors.${var.channel}.simulator"]
           network_mode = "host"
         }
       }
@@ -124,9 +130,13 @@ job "provider" {
         QUOTA_PROFILE    = var.quota_profile
       }
 
+      # A changed secret is read by new allocations: `nomad job restart -reschedule` replaces them one
+      # after the other, where a change mode would restart all at once.
       template {
         destination = "secrets/service.env"
         env         = true
+        change_mode = "noop"
+        perms       = "600"
         data        = <<-EOT
         {{- with nomadVar "nomad/jobs" }}{{ range $key, $item := . }}
         {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}
@@ -154,7 +164,7 @@ job "provider" {
           type     = "http"
           path     = "/health/live"
           interval = "2s"
-          timeout  = "1s"
+          timeout  = "2s"
 
           check_restart {
             limit = 3
@@ -163,9 +173,14 @@ job "provider" {
         }
       }
 
+      logs {
+        max_files     = 2
+        max_file_size = 10
+      }
+
       resources {
         cpu    = 100
-        memory = 128
+        memory = var.driver == "docker" ? 256 : 128
       }
     }
   }

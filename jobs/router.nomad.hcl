@@ -43,13 +43,17 @@ job "router" {
     chaos = var.chaos
   }
 
+  # All instances of a release start beside the old ones and take over together.
   update {
-    max_parallel     = 1
-    canary           = 1
+    max_parallel     = 3
+    canary           = 3
     auto_promote     = true
     auto_revert      = true
     min_healthy_time = "2s"
     healthy_deadline = "3m"
+
+    # A release that does not become healthy is taken back after this time.
+    progress_deadline = "4m"
   }
 
   group "app" {
@@ -57,6 +61,10 @@ job "router" {
 
     network {
       port "http" {}
+    }
+
+    ephemeral_disk {
+      size = 64
     }
 
     restart {
@@ -79,7 +87,7 @@ job "router" {
       shutdown_delay = "2s"
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? [] : ["raw_exec"]
+        for_each = var.driver == "docker" ? [] : [1]
         content {
           command = var.python
           args    = ["-m", "services.router"]
@@ -87,11 +95,11 @@ job "router" {
       }
 
       dynamic "config" {
-        for_each = var.driver == "docker" ? ["docker"] : []
+        for_each = var.driver == "docker" ? [1] : []
         content {
-          image   = var.image
-          command = "python"
-          args    = ["-m", "services.router"]
+          image        = var.image
+          command      = "python"
+          args         = ["-m", "services.router"]
           network_mode = "host"
         }
       }
@@ -105,9 +113,13 @@ job "router" {
         PYTHONPATH       = var.release
       }
 
+      # A changed secret is read by new allocations: `nomad job restart -reschedule` replaces them one
+      # after the other, where a change mode would restart all at once.
       template {
         destination = "secrets/service.env"
         env         = true
+        change_mode = "noop"
+        perms       = "600"
         data        = <<-EOT
         {{- with nomadVar "nomad/jobs" }}{{ range $key, $item := . }}
         {{ $key | toUpper }}={{ $item.Value | toJSON }}{{ end }}{{ end }}
@@ -135,7 +147,7 @@ job "router" {
           type     = "http"
           path     = "/health/live"
           interval = "2s"
-          timeout  = "1s"
+          timeout  = "2s"
 
           check_restart {
             limit = 3
@@ -144,9 +156,14 @@ job "router" {
         }
       }
 
+      logs {
+        max_files     = 2
+        max_file_size = 10
+      }
+
       resources {
         cpu    = 100
-        memory = 128
+        memory = var.driver == "docker" ? 256 : 128
       }
     }
   }

@@ -17,11 +17,11 @@ class Provider:
         self._url = url.rstrip("/") + "/_sim"
         self._session = session
 
-    async def receipts(self, after: int = 0) -> list[Receipt]:
-        """Return all receipts after a sequence number."""
+    async def receipts(self, after: int = 0, to: str | None = None) -> list[Receipt]:
+        """Return all receipts after a sequence number, or those for one address."""
         found: list[Receipt] = []
         while True:
-            query = {"after": str(after), "limit": str(PAGE)}
+            query = {"after": str(after), "limit": str(PAGE), **({"to": to} if to else {})}
             async with self._session.get(f"{self._url}/receipts", params=query) as answer:
                 answer.raise_for_status()
                 page = (await answer.json())["items"]

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 
-from chaos.adapters.platform import Platform, connect
+from chaos.adapters.platform import Platform
 from chaos.adapters.provider import Provider
 from chaos.checkers.deliveries import Judgement, judge
 from chaos.history import FinalState, Outcome, Receipt, Send
@@ -20,20 +19,6 @@ ANSWERS_DEADLINE_S = 60.0
 POLL_S = 0.1
 OUTAGE_S = 20.0
 QUIET_RATE_PER_S = 50.0
-
-
-@pytest.fixture(scope="module")
-async def platform() -> AsyncIterator[Platform]:
-    """Lend the platform that the environment names."""
-    async with connect() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-async def channel(platform: Platform) -> str:
-    """Return a channel that is enabled."""
-    _, body, _ = await platform.api.call("GET", "/channels")
-    return str(next(item["channel"] for item in body["items"] if item["enabled"]))
 
 
 class Run:

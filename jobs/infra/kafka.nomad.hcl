@@ -30,6 +30,23 @@ variable "chaos" {
   default = "forbidden"
 }
 
+locals {
+  client     = "127.0.0.1:${var.kafka_port}"
+  controller = "127.0.0.1:${var.kafka_controller_port}"
+  # The settings of the logger count where the jars bring slf4j-simple; a distribution has its own.
+  start = <<-EOT
+    export CLASSPATH="${var.kafka_libs}/*"
+    if [ ! -f "${var.kafka_data}/meta.properties" ]; then
+      "${var.java}" kafka.tools.StorageTool format -t Y2hhdDRhbGwtbG9jYWwtMQ -c local/server.properties
+    fi
+    exec "${var.java}" -Xms128m -Xmx512m -XX:+UseSerialGC \
+      -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
+      "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS" \
+      -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
+      kafka.Kafka local/server.properties
+  EOT
+}
+
 job "kafka" {
   datacenters = ["*"]
   type        = "service"
@@ -53,6 +70,10 @@ job "kafka" {
       }
     }
 
+    ephemeral_disk {
+      size = 64
+    }
+
     restart {
       attempts = 10
       interval = "1m"
@@ -67,29 +88,18 @@ job "kafka" {
 
       config {
         command = "/bin/sh"
-        args    = ["local/start.sh"]
-      }
-
-      template {
-        destination = "local/start.sh"
-        data        = <<-EOT
-        set -eu
-        kafka() { "${var.java}" -cp "${var.kafka_libs}/*" "$@"; }
-        kafka kafka.tools.StorageTool format --ignore-formatted \
-          -t Y2hhdDRhbGwtbG9jYWwtMQ -c local/server.properties
-        exec "${var.java}" -Xmx512m -Xms128m -XX:+UseSerialGC \
-          -cp "${var.kafka_libs}/*" kafka.Kafka local/server.properties
-        EOT
+        args    = ["-euc", local.start]
       }
 
       template {
         destination = "local/server.properties"
+        change_mode = "noop"
         data        = <<-EOT
         process.roles=broker,controller
         node.id=1
-        controller.quorum.voters=1@127.0.0.1:${var.kafka_controller_port}
-        listeners=CLIENT://127.0.0.1:${var.kafka_port},CONTROLLER://127.0.0.1:${var.kafka_controller_port}
-        advertised.listeners=CLIENT://127.0.0.1:${var.kafka_port}
+        controller.quorum.voters=1@${local.controller}
+        listeners=CLIENT://${local.client},CONTROLLER://${local.controller}
+        advertised.listeners=CLIENT://${local.client}
         listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
         inter.broker.listener.name=CLIENT
         controller.listener.names=CONTROLLER
@@ -113,6 +123,11 @@ job "kafka" {
           interval = "1s"
           timeout  = "1s"
         }
+      }
+
+      logs {
+        max_files     = 2
+        max_file_size = 10
       }
 
       resources {

@@ -26,8 +26,15 @@ variable "chaos" {
 }
 
 locals {
-  mongod  = ["--bind_ip", "127.0.0.1", "--port", var.mongodb_port, "--dbpath", var.mongodb_data]
-  standin = ["--host", "127.0.0.1", "--port", var.mongodb_port, "--storage-path", var.mongodb_data, "--sync-on-commit"]
+  mongod = [
+    "--bind_ip", "127.0.0.1", "--port", var.mongodb_port, "--dbpath", var.mongodb_data,
+    "--wiredTigerCacheSizeGB", "0.5",
+  ]
+  # Without --sync-on-commit they lose acknowledged writes when they are killed.
+  standin = [
+    "--host", "127.0.0.1", "--port", var.mongodb_port, "--storage-path", var.mongodb_data,
+    "--cache-size", "512M", "--sync-on-commit",
+  ]
 }
 
 job "mongodb" {
@@ -48,6 +55,10 @@ job "mongodb" {
       port "wire" {
         static = var.mongodb_port
       }
+    }
+
+    ephemeral_disk {
+      size = 64
     }
 
     restart {
@@ -79,9 +90,14 @@ job "mongodb" {
         }
       }
 
+      logs {
+        max_files     = 2
+        max_file_size = 10
+      }
+
       resources {
         cpu    = 300
-        memory = 512
+        memory = 768
       }
     }
   }

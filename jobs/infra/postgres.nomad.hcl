@@ -27,6 +27,28 @@ variable "chaos" {
   default = "forbidden"
 }
 
+locals {
+  # The files are made in a folder aside, which is kept only if the database can be opened; so a
+  # first start that is interrupted leaves nothing half made. The password is set at every start,
+  # because the Nomad variable may be newer than the data.
+  start = <<-EOT
+    PATH="${var.postgres_bin}:$PATH"
+    cd "${var.postgres_data}"
+    if [ ! -d cluster ]; then
+      rm -rf making
+      printf %s "$POSTGRES_PASSWORD" | initdb -D making -U chat4all --pwfile=/dev/stdin \
+        --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+      echo "create database chat4all" | postgres --single -D making postgres
+      postgres --single -D making chat4all < /dev/null
+      mv making cluster
+    fi
+    quoted=$(printf %s "$POSTGRES_PASSWORD" | sed "s/'/''/g")
+    printf '%s\n' "alter role chat4all password '$quoted'" | postgres --single -D cluster postgres
+    exec postgres -D cluster -h 127.0.0.1 -p ${var.postgres_port} -k "${var.postgres_data}" \
+      -c max_connections=200 -c synchronous_commit=on
+  EOT
+}
+
 job "postgres" {
   datacenters = ["*"]
   type        = "service"
@@ -47,6 +69,10 @@ job "postgres" {
       }
     }
 
+    ephemeral_disk {
+      size = 64
+    }
+
     restart {
       attempts = 10
       interval = "1m"
@@ -60,36 +86,18 @@ job "postgres" {
       kill_timeout = "20s"
 
       config {
-        command = "/bin/sh"
-        args    = ["local/start.sh"]
-      }
-
-      # PostgreSQL makes its files with the password on first start, in a folder aside, so that an
-      # interrupted start leaves nothing half made.
-      template {
-        destination = "local/start.sh"
-        data        = <<-EOT
-        set -eu
-        cd "${var.postgres_data}"
-        as() { setpriv --reuid="${var.postgres_user}" --regid="${var.postgres_user}" --init-groups "$@"; }
-        if [ ! -d cluster ]; then
-          rm -rf making password
-          printf '%s' "$POSTGRES_PASSWORD" | as sh -c 'umask 077; cat > password'
-          as "${var.postgres_bin}/initdb" -D making -U chat4all --auth=scram-sha-256 \
-            --encoding=UTF8 --locale=C.UTF-8 --pwfile=password
-          rm password
-          echo "create database chat4all" | as "${var.postgres_bin}/postgres" --single -D making postgres
-          mv making cluster
-        fi
-        exec setpriv --reuid="${var.postgres_user}" --regid="${var.postgres_user}" --init-groups \
-          "${var.postgres_bin}/postgres" -D cluster -h 127.0.0.1 -p ${var.postgres_port} \
-          -k "${var.postgres_data}" -c max_connections=200 -c synchronous_commit=on
-        EOT
+        command = "setpriv"
+        args = [
+          "--reuid=${var.postgres_user}", "--regid=${var.postgres_user}", "--init-groups",
+          "/bin/sh", "-euc", local.start,
+        ]
       }
 
       template {
         destination = "secrets/postgres.env"
         env         = true
+        change_mode = "noop"
+        perms       = "600"
         data        = <<-EOT
         {{- with nomadVar "nomad/jobs" }}
         POSTGRES_PASSWORD={{ .postgres_password.Value | toJSON }}
@@ -107,6 +115,11 @@ job "postgres" {
           interval = "1s"
           timeout  = "1s"
         }
+      }
+
+      logs {
+        max_files     = 2
+        max_file_size = 10
       }
 
       resources {

@@ -18,6 +18,7 @@ DATABASE = "chat4all"
 POOL_SIZE_MAX = 32
 SELECTION_TIMEOUT_MS = 2000
 OPERATION_TIMEOUT_MS = 5000
+TURN_TIMEOUT_S = 2.0
 
 register(NAME, ConnectionFailure, ExecutionTimeout, NotPrimaryError)
 Document = dict[str, Any]
@@ -32,7 +33,8 @@ def client_of(address: str) -> AsyncMongoClient[Document]:
         directConnection=True,
         maxPoolSize=POOL_SIZE_MAX,
         serverSelectionTimeoutMS=SELECTION_TIMEOUT_MS,
-        timeoutMS=OPERATION_TIMEOUT_MS,
+        connectTimeoutMS=SELECTION_TIMEOUT_MS,
+        socketTimeoutMS=OPERATION_TIMEOUT_MS,
         tz_aware=True,
         uuidRepresentation="standard",
     )
@@ -54,11 +56,19 @@ class Mongo:
         """Lend the database in order of arrival, one pooled connection for each borrower.
 
         pymongo's pool serves its waiters in no order; the queue here is first in, first out.
+        Who waits too long for a turn is told that MongoDB is away.
         """
         if self._client is None:
             raise Unavailable(NAME, "its address is not known yet")
-        async with self._turns:
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable(NAME, "too many wait for it") from None
+        try:
             yield self._client[DATABASE]
+        finally:
+            self._turns.release()
 
     async def _connect(self, config: Config) -> None:
         address = config.mongodb_address or await self._app.discovery.address(NAME)

@@ -1,0 +1,203 @@
+"""The job files: valid for both drivers, alike where they must be; and the image they run."""
+
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.tools import find
+
+JOBS = Path(__file__).parents[1]
+ROOT = JOBS.parent
+CHANNEL = "pigeon"
+SERVICES = sorted(path.name.removesuffix(".nomad.hcl") for path in JOBS.glob("*.nomad.hcl"))
+INFRASTRUCTURE = {"kafka": 2, "mongodb": 1, "postgres": 1}
+"""How many fixed ports each part has."""
+VARIABLES = {
+    "python": "/env/bin/python",
+    "release": "/release",
+    "image": "chat4all:1",
+    "consul_http_addr": "http://consul:1",
+    "chaos": "allowed",
+    "public_port": "8080",
+    "channel": CHANNEL,
+    "provider_url": "consul://provider",
+    "receipts_dir": "/receipts",
+    "kafka_libs": "/kafka/libs",
+    "kafka_data": "/kafka/data",
+    "mongodb_binary": "/mongodb/mongod",
+    "mongodb_data": "/mongodb/data",
+    "postgres_bin": "/postgres/bin",
+    "postgres_data": "/postgres/data",
+}
+OWN_ENVIRONMENT = {
+    "api-gateway": {"PUBLIC_PORT": "8080"},
+    "connector": {"CHANNEL": CHANNEL, "PROVIDER_URL": "consul://provider"},
+    "provider": {
+        "WEBHOOK_URL": "consul://api-gateway/webhooks/pigeon/{account}",
+        "RECEIPTS_PATH": "/receipts/pigeon.jsonl",
+        "QUOTA_PROFILE": "high-quota",
+    },
+}
+MODULES = {"connector": "connectors", "provider": f"connectors.{CHANNEL}.simulator"}
+Parsed = dict[str, Any]
+
+
+def nomad(*arguments: str, **variables: str) -> str:
+    """Return what Nomad prints; it needs no agent to read job files, and reaches none here."""
+    settings = {f"NOMAD_VAR_{name}": value for name, value in {**VARIABLES, **variables}.items()}
+    result = subprocess.run(  # noqa: S603 - the platform's own tool
+        [str(find("nomad").path), *arguments],
+        env={**os.environ, "NOMAD_ADDR": "http://127.0.0.1:1", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@cache
+def job(name: str, **variables: str) -> Parsed:
+    """Return a job as Nomad reads its file."""
+    output = nomad("job", "run", "-output", str(JOBS / f"{name}.nomad.hcl"), **variables)
+    found: Parsed = json.loads(output)["Job"]
+    return found
+
+
+def group_of(found: Parsed) -> Parsed:
+    """Return a job's only group."""
+    (group,) = found["TaskGroups"]
+    return dict(group)
+
+
+def task_of(found: Parsed) -> Parsed:
+    """Return a job's only task."""
+    (task,) = group_of(found)["Tasks"]
+    return dict(task)
+
+
+def shape(name: str, driver: str) -> Parsed:
+    """Return a service's job without its name and without what may differ among services."""
+    found = job(name, driver=driver)
+    copy: Parsed = json.loads(json.dumps(found).replace(found["ID"], "SERVICE"))
+    (group,) = copy["TaskGroups"]
+    (task,) = group["Tasks"]
+    del copy["Update"], group["Count"], task["Name"], task["Config"], task["Env"]
+    return copy
+
+
+def test_files_are_formatted() -> None:
+    """Every job file is as `nomad fmt` writes it."""
+    nomad("fmt", "-check", "-recursive", str(JOBS))
+
+
+@pytest.mark.parametrize("driver", ["raw_exec", "docker"])
+def test_services_are_alike(driver: str) -> None:
+    """Restarts, checks, secrets, limits and ways to stop are the same in every service's file."""
+    first = shape(SERVICES[0], driver)
+    for name in SERVICES[1:]:
+        assert shape(name, driver) == first, name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_can_be_found_checked_and_broken(name: str) -> None:
+    """It stands in Consul under its job's name with both checks, and says if it may be hurt."""
+    found = job(name)
+    (service,) = task_of(found)["Services"]
+    assert (service["Name"], service["Provider"]) == (found["ID"], "consul")
+    ready, live = service["Checks"]
+    assert (ready["Path"], ready["CheckRestart"]) == ("/health/ready", None)
+    assert (live["Path"], live["CheckRestart"]["Limit"]) == ("/health/live", 3)
+    assert found["Meta"] == {"chaos": "allowed"}
+    assert group_of(found)["Name"] == "app"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_told_who_it_is(name: str) -> None:
+    """Every process gets the same variables, a few its own; secrets come from Nomad's alone."""
+    found = job(name)
+    task = task_of(found)
+    assert task["Env"] == {
+        "SERVICE_NAME": found["ID"],
+        "INSTANCE_ID": "${NOMAD_ALLOC_ID}",
+        "HTTP_HOST": "${NOMAD_IP_http}",
+        "HTTP_PORT": "${NOMAD_PORT_http}",
+        "CONSUL_HTTP_ADDR": "http://consul:1",
+        "PYTHONPATH": "/release",
+        **OWN_ENVIRONMENT.get(name, {}),
+    }
+    (template,) = task["Templates"]
+    assert template["DestPath"].startswith("secrets/")
+    assert f'nomadVarExists "nomad/jobs/{found["ID"]}"' in template["EmbeddedTmpl"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_both_drivers_run_the_same_module(name: str) -> None:
+    """On one machine the environment's Python runs it, on a real cluster the image's."""
+    arguments = ["-m", f"services.{MODULES.get(name, name.replace('-', '_'))}"]
+    assert task_of(job(name, driver="raw_exec"))["Config"] == {
+        "command": "/env/bin/python",
+        "args": arguments,
+    }
+    assert task_of(job(name, driver="docker"))["Config"] == {
+        "image": "chat4all:1",
+        "command": "python",
+        "args": arguments,
+        "network_mode": "host",
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_release_takes_over_when_it_is_healthy(name: str) -> None:
+    """New instances start beside the old ones; what does not become healthy is taken back."""
+    found = job(name)
+    update, count = found["Update"], group_of(found)["Count"]
+    assert update["AutoRevert"]
+    assert update["MaxParallel"] == count
+    if name == "provider":
+        assert (update["Canary"], update["AutoPromote"]) == (None, None)
+    else:
+        assert (update["Canary"], update["AutoPromote"]) == (count, True)
+
+
+def test_no_public_port_is_an_empty_one() -> None:
+    """The gateway reads an empty port as none."""
+    environment = task_of(job("api-gateway", public_port="0"))["Env"]
+    assert environment["PUBLIC_PORT"] == ""
+
+
+@pytest.mark.parametrize(("name", "ports"), INFRASTRUCTURE.items())
+def test_infrastructure_has_fixed_ports(name: str, ports: int) -> None:
+    """A part stands in Consul under its own name, on ports that no second one could share."""
+    found = job(f"infra/{name}")
+    (network,) = group_of(found)["Networks"]
+    assert len(network["ReservedPorts"]) == ports
+    assert found["Update"]["Canary"] is None
+    (service,) = task_of(found)["Services"]
+    assert service["Name"] == found["ID"] == name
+    assert [check["Type"] for check in service["Checks"]] == ["tcp"]
+    assert found["Meta"] == {"chaos": "allowed"}
+
+
+@pytest.mark.parametrize("flavour", ["secantus", "secantus-wheel"])
+def test_a_stand_in_keeps_what_it_acknowledged(flavour: str) -> None:
+    """MongoDB itself syncs what is written with `j=true`; the stand-ins have to be told."""
+    arguments = task_of(job("infra/mongodb", mongodb_flavour=flavour))["Config"]["args"]
+    assert "--sync-on-commit" in arguments
+    assert "--sync-on-commit" not in task_of(job("infra/mongodb"))["Config"]["args"]
+
+
+def test_the_image_holds_what_the_jobs_run() -> None:
+    """It is made from files that exist, with the services where the jobs look for them."""
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    folder = next(words[1] for words in lines if words[:1] == ["WORKDIR"])
+    for words in lines:
+        if words[:1] == ["COPY"] and not words[1].startswith("--from"):
+            assert all((ROOT / source).exists() for source in words[1:-1])
+    for name in SERVICES:
+        assert f'default     = "{folder}"' in (JOBS / f"{name}.nomad.hcl").read_text()

@@ -1,0 +1,1 @@
+"""Messages and conversations: accepts, stores, and knows the status of each delivery."""

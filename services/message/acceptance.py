@@ -1,0 +1,205 @@
+"""Accepts a message: checked, its deliveries frozen, stored durably, published, in this order."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.contracts.ids import new_id
+from services.contracts.problems import Problem
+from services.contracts.records import ChannelName
+from services.contracts.status import Status
+from services.contracts.topics import CHAT_EVENTS
+from services.message.cache import Cache
+from services.message.conversations import Conversation
+from services.message.deliveries import check_channel, freeze, recipients_of
+from services.message.messages import Direction, Message, fingerprint, now
+from services.message.people import KnownPeople
+from services.message.store import ConversationStore, MessageStore
+from services.runtime.channels import Channels
+from services.runtime.http.routes import Text
+from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.unavailable import Unavailable
+
+CONVERSATIONS_MAX = 10_000
+NAMES_MAX = 50_000
+ACCEPTING_MAX = 128
+ATTEMPTS_MAX = 4
+"""How often a conversation may change its participants under one acceptance."""
+
+
+class NewMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client asks to have delivered."""
+
+    conversation_id: UUID
+    sender_id: UUID
+    content: Text
+    message_id: UUID | None = None
+    channel: ChannelName | None = None
+    reply_to: UUID | None = None
+
+
+class Acceptance:
+    """Turns requests into messages on their way; the same request twice into one message.
+
+    Conversations are remembered without a time limit: the place in the history is taken on the
+    condition that nobody joined or left since, and a refusal is made from a fresh reading.
+    """
+
+    def __init__(
+        self,
+        messages: MessageStore,
+        conversations: ConversationStore,
+        people: KnownPeople,
+        channels: Channels,
+        producer: Producer,
+        sweep_after_s: float,
+    ) -> None:
+        self._messages = messages
+        self._conversations = conversations
+        self._people = people
+        self._channels = channels
+        self._producer = producer
+        self._sweep_after = timedelta(seconds=sweep_after_s)
+        self._known: Cache[UUID, Conversation] = Cache(CONVERSATIONS_MAX)
+        self._names: Cache[UUID | str, bool] = Cache(NAMES_MAX)
+        self._accepting = 0
+
+    async def accept(self, body: NewMessage, idempotency_key: str | None) -> tuple[Message, bool]:
+        """Return the message, stored and published, and whether it had been accepted before."""
+        if self._accepting >= ACCEPTING_MAX:
+            raise Problem("unavailable", "Too many messages at once.", retry_after_s=1)
+        self._accepting += 1
+        try:
+            message, repeated = await self._store(body, idempotency_key)
+            if message.status is Status.PENDING:
+                await publish(self._producer, [message])
+        finally:
+            self._accepting -= 1
+        return message, repeated
+
+    async def _store(self, body: NewMessage, idempotency_key: str | None) -> tuple[Message, bool]:
+        """Store the message unless it is there; what was accepted once is not refused later."""
+        if self._tried(body.message_id, idempotency_key):
+            same = await self._messages.find_same(body.message_id, idempotency_key)
+            if same is not None:
+                return check_repeated(body, same), True
+        try:
+            message = await self._place(body, idempotency_key)
+        except Problem:
+            same = await self._messages.find_same(body.message_id, idempotency_key)
+            if same is None:
+                raise
+        else:
+            same = await self._messages.insert(message)
+            if same is None:
+                return message, False
+            await self._conversations.uncount(message.conversation_id)
+        return check_repeated(body, same), True
+
+    def _tried(self, *names: UUID | str | None) -> bool:
+        """Tell whether one of these names was tried here before, and note that it was.
+
+        Otherwise it shows when the message is stored, which spares the look-up for new ones.
+        """
+        given = [name for name in names if name is not None]
+        tried = any(self._names.get(name) for name in given)
+        for name in given:
+            self._names.put(name, value=True)
+        return tried
+
+    async def _place(self, body: NewMessage, idempotency_key: str | None) -> Message:
+        for attempt in range(ATTEMPTS_MAX):
+            remembered = self._known.get(body.conversation_id) if attempt == 0 else None
+            conversation = remembered or await self._load(body.conversation_id)
+            try:
+                message = await self._plan(body, conversation, idempotency_key)
+            except Problem:
+                if remembered is None:
+                    raise
+                continue
+            seq = await self._conversations.next_seq(
+                conversation.id, message.accepted_at, conversation.version
+            )
+            if seq is not None:
+                return replace(message, seq=seq)
+        raise Unavailable("conversation", "its participants keep changing")
+
+    async def _load(self, conversation_id: UUID) -> Conversation:
+        conversation = await self._conversations.find(conversation_id)
+        if conversation is None:
+            raise Problem(
+                "unknown_conversation", "Create the conversation first.", field="conversation_id"
+            )
+        self._known.put(conversation_id, conversation)
+        return conversation
+
+    async def _plan(
+        self, body: NewMessage, conversation: Conversation, idempotency_key: str | None
+    ) -> Message:
+        """Return the message as it will be stored, all but its place in the history."""
+        await self._check_sender(body.sender_id, conversation)
+        channel = body.channel or conversation.primary_channel
+        state, usable = self._channels.states.get(channel), self._channels.usable(channel)
+        check_channel(channel, state, body.content, usable=usable)
+        recipients = recipients_of(conversation, body.sender_id)
+        people = await self._people.reachable(recipients, channel)
+        await self._check_reply(body, conversation)
+        accepted_at = now()
+        return Message(
+            id=body.message_id or new_id(),
+            conversation_id=conversation.id,
+            seq=0,
+            direction=Direction.OUTBOUND,
+            sender_id=body.sender_id,
+            channel=channel,
+            accepted_at=accepted_at,
+            status=Status.PENDING,
+            rev=1,
+            content=body.content,
+            account=conversation.account_on(channel),
+            reply_to=body.reply_to,
+            deliveries=freeze(recipients, channel, people, accepted_at),
+            body_hash=_body_hash(body),
+            idempotency_key=idempotency_key,
+            sweep_at=accepted_at + self._sweep_after,
+        )
+
+    async def _check_sender(self, sender_id: UUID, conversation: Conversation) -> None:
+        if conversation.participant(sender_id) is not None:
+            return
+        if sender_id not in await self._people.find([sender_id]):
+            raise Problem("unknown_user", "Create the sender first.", field="sender_id")
+
+    async def _check_reply(self, body: NewMessage, conversation: Conversation) -> None:
+        if body.reply_to is None:
+            return
+        original = await self._messages.find(body.reply_to)
+        if original is None or original.conversation_id != conversation.id:
+            raise Problem("unknown_reply", field="reply_to")
+
+
+async def publish(producer: Producer, messages: Sequence[Message]) -> None:
+    """Send stored messages on their way; twice does no harm, the ledger knows what it has."""
+    await producer.publish(
+        [
+            Outgoing(CHAT_EVENTS, str(message.conversation_id), message.accepted())
+            for message in messages
+        ]
+    )
+
+
+def check_repeated(body: NewMessage, same: Message) -> Message:
+    """Return what was accepted under a body's names; raise the Problem when it is another."""
+    named_by_id = body.message_id == same.id
+    if _body_hash(body) == same.body_hash and (named_by_id or body.message_id is None):
+        return same
+    if named_by_id:
+        raise Problem("message_id_conflict", "Give the new message another id.", field="message_id")
+    raise Problem("idempotency_key_conflict", "Give the new message another key.")
+
+
+def _body_hash(body: NewMessage) -> str:
+    return fingerprint(replace(body, message_id=None))

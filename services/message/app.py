@@ -1,0 +1,70 @@
+"""Wires the message service."""
+
+from services.contracts.topics import (
+    CHAT_EVENTS,
+    CONVERSATION_EVENTS,
+    DEAD_LETTERS,
+    INBOUND_MESSAGES,
+    STATUS_UPDATES,
+)
+from services.message.acceptance import Acceptance
+from services.message.channel_routes import ChannelRoutes
+from services.message.config import MessageConfig
+from services.message.consumer import StatusConsumer
+from services.message.conversation_routes import ConversationRoutes
+from services.message.inbound import InboundConsumer
+from services.message.people import KnownPeople
+from services.message.routes import MessageRoutes
+from services.message.store import ConversationStore, Indexes, MessageStore
+from services.message.sweeper import Sweeper
+from services.runtime.app import App
+from services.runtime.channels import Channels
+from services.runtime.http.routes import routes_of
+from services.runtime.kafka.consumer import Consumer
+from services.runtime.kafka.producer import Producer
+from services.runtime.mongo import Mongo
+
+STATUS_GROUP = "message"
+INBOUND_GROUP = "message-inbound"
+
+
+def build(app: App[MessageConfig]) -> None:
+    """Serve the API, apply statuses, store what customers write, sweep what is overdue."""
+    mongo = Mongo(app)
+    producer = Producer(app, [CHAT_EVENTS, CONVERSATION_EVENTS, DEAD_LETTERS])
+    messages, conversations, people = serve(app, mongo, producer)
+    Consumer(
+        app,
+        producer,
+        group=STATUS_GROUP,
+        topic=STATUS_UPDATES,
+        handle=StatusConsumer(messages, producer).handle,
+    )
+    Consumer(
+        app,
+        producer,
+        group=INBOUND_GROUP,
+        topic=INBOUND_MESSAGES,
+        handle=InboundConsumer(messages, conversations, people, producer).handle,
+    )
+
+
+def serve(
+    app: App[MessageConfig], mongo: Mongo, producer: Producer
+) -> tuple[MessageStore, ConversationStore, KnownPeople]:
+    """Serve the API and sweep; return what the consumers share with it."""
+    Indexes(app, mongo)
+    messages, conversations = MessageStore(mongo), ConversationStore(mongo)
+    people, channels = KnownPeople(app.siblings), Channels(app)
+    config = app.config
+    acceptance = Acceptance(
+        messages, conversations, people, channels, producer, config.sweep_after_s
+    )
+    for routes in (
+        MessageRoutes(acceptance, messages, conversations, producer),
+        ConversationRoutes(conversations, people, channels),
+        ChannelRoutes(channels),
+    ):
+        app.http.router.add_routes(routes_of(routes))
+    app.spawn("sweeper", Sweeper(messages, producer, config).run())
+    return messages, conversations, people

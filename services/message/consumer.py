@@ -1,0 +1,92 @@
+"""Applies what connectors report about deliveries, one update for each message of a batch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from services.contracts.records import DeadLetter, Reason, StatusChanged, encode
+from services.contracts.topics import CONVERSATION_EVENTS, DEAD_LETTERS
+from services.message.messages import Message
+from services.message.statuses import fold, targets
+from services.message.store import MessageStore
+from services.runtime.kafka.consumer import Received
+from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.mongo import NAME as MONGODB
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import Unavailable
+
+ROUNDS_MAX = 10
+"""How often others may change the same messages under one batch."""
+
+_log = log(__name__)
+
+
+class StatusConsumer:
+    """Brings messages up to the evidence of a batch, then tells who watches them."""
+
+    def __init__(self, messages: MessageStore, producer: Producer) -> None:
+        self._messages = messages
+        self._producer = producer
+
+    async def handle(self, batch: Sequence[Received]) -> None:
+        """Return when the evidence is stored and the state it led to is published."""
+        updates: dict[UUID, list[StatusChanged]] = {}
+        traces: dict[UUID, str | None] = {}
+        for received in batch:
+            if isinstance(record := received.record, StatusChanged):
+                updates.setdefault(record.message_id, []).append(record)
+                traces[record.message_id] = received.traceparent
+        changed = await self._apply(updates)
+        events = [
+            Outgoing(
+                CONVERSATION_EVENTS,
+                str(message.conversation_id),
+                message.changed(),
+                traces[message.id],
+            )
+            for message in changed.values()
+        ]
+        await self._producer.publish([*events, *_unusable(batch, changed)])
+
+    async def _apply(self, updates: Mapping[UUID, Sequence[StatusChanged]]) -> dict[UUID, Message]:
+        """Return the messages with the evidence in them, as they are stored."""
+        for _ in range(ROUNDS_MAX):
+            stored = await self._messages.find_many(updates.keys())
+            changed = {key: fold(message, updates[key]) for key, message in stored.items()}
+            changes = [
+                (stored[key], message)
+                for key, message in changed.items()
+                if message is not stored[key]
+            ]
+            if not changes or await self._messages.replace_deliveries(changes):
+                return changed
+        raise Unavailable(MONGODB, "others keep changing the same messages")
+
+
+def _unusable(batch: Sequence[Received], changed: Mapping[UUID, Message]) -> Iterable[Outgoing]:
+    """Yield as dead letters the records that name no delivery of ours."""
+    for received in batch:
+        record = received.record
+        if not isinstance(record, StatusChanged):
+            yield _letter(
+                received, "", "unexpected_record", f"{type(record).__name__} is no status"
+            )
+            continue
+        message = changed.get(record.message_id)
+        if message is None or (record.recipient_id, record.channel) not in targets(message):
+            detail = f"message {record.message_id} has no such delivery"
+            yield _letter(received, str(record.conversation_id), "unknown_delivery", detail)
+
+
+def _letter(received: Received, key: str, code: str, detail: str) -> Outgoing:
+    _log.error("record_dead", topic=received.topic, offset=received.offset, code=code)
+    letter = DeadLetter(
+        topic=received.topic,
+        partition=received.partition,
+        offset=received.offset,
+        key=key.encode(),
+        value=encode(received.record),
+        reason=Reason(code, detail),
+        at=datetime.now(UTC),
+    )
+    return Outgoing(DEAD_LETTERS, received.topic, letter, received.traceparent)

@@ -1,0 +1,144 @@
+"""The API of messages: accept, show, list, mark as read."""
+
+from uuid import UUID
+
+from aiohttp import web
+from msgspec import Struct
+
+from services.contracts.problems import Problem
+from services.contracts.topics import CONVERSATION_EVENTS
+from services.message.acceptance import Acceptance, NewMessage
+from services.message.messages import Direction, Message, now
+from services.message.pages import PAGE_LENGTH, Cursor, Limit, Order, cursor_of, position_of, seq_of
+from services.message.store import ConversationStore, MessageStore
+from services.message.views import (
+    MessageView,
+    Page,
+    StatusView,
+    accepted_view,
+    message_view,
+    status_view,
+)
+from services.runtime.http.routes import Reply, endpoint
+from services.runtime.kafka.producer import Outgoing, Producer
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+REPLAY_HEADER = "Idempotency-Replay"
+API_KEY_ID_HEADER = "X-Api-Key-Id"
+"""Set by the gateway: idempotency keys of different API keys have nothing to do with each other."""
+
+
+class MessagePath(Struct, frozen=True):
+    """Names a message."""
+
+    message_id: UUID
+
+
+class ConversationPath(Struct, frozen=True):
+    """Names a conversation."""
+
+    conversation_id: UUID
+
+
+class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of a history is wanted."""
+
+    limit: Limit = PAGE_LENGTH
+    cursor: Cursor | None = None
+    order: Order = Order.ASC
+
+
+class MessagesQuery(HistoryQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of which history is wanted."""
+
+    conversation_id: UUID
+
+
+class MessageRoutes:
+    """Answers for messages."""
+
+    def __init__(
+        self,
+        acceptance: Acceptance,
+        messages: MessageStore,
+        conversations: ConversationStore,
+        producer: Producer,
+    ) -> None:
+        self._acceptance = acceptance
+        self._messages = messages
+        self._conversations = conversations
+        self._producer = producer
+
+    @endpoint("POST", "/api/v1/messages", status=202)
+    async def accept(self, body: NewMessage, request: web.Request) -> Reply:
+        """Take a message; the answer follows its durable storage and publication."""
+        message, repeated = await self._acceptance.accept(body, _idempotency_key(request))
+        headers = {REPLAY_HEADER: "true"} if repeated else {}
+        return Reply(accepted_view(message), 202, headers)
+
+    @endpoint("GET", "/api/v1/messages/{message_id}")
+    async def show(self, path: MessagePath) -> MessageView:
+        """Show a message."""
+        return message_view(await self._find(path.message_id))
+
+    @endpoint("GET", "/api/v1/messages/{message_id}/status")
+    async def show_status(self, path: MessagePath) -> StatusView:
+        """Show where each delivery of a message stands, and what led there."""
+        return status_view(await self._find(path.message_id))
+
+    @endpoint("POST", "/api/v1/messages/{message_id}/read")
+    async def mark_read(self, path: MessagePath) -> MessageView:
+        """Note that an agent read what a customer wrote, and tell who watches."""
+        message = await self._messages.mark_read(path.message_id, now())
+        if message is None:
+            raise Problem("not_found")
+        if message.direction is not Direction.INBOUND:
+            raise Problem(
+                "invalid_field", "Only what a customer wrote is marked as read.", field="message_id"
+            )
+        event = Outgoing(CONVERSATION_EVENTS, str(message.conversation_id), message.changed())
+        await self._producer.publish([event])
+        return message_view(message)
+
+    @endpoint("GET", "/api/v1/messages")
+    async def list_messages(self, query: MessagesQuery) -> Page[MessageView]:
+        """List the history of a conversation."""
+        return await self._page(query.conversation_id, query)
+
+    @endpoint("GET", "/api/v1/conversations/{conversation_id}/messages")
+    async def list_history(self, path: ConversationPath, query: HistoryQuery) -> Page[MessageView]:
+        """List the history of a conversation."""
+        return await self._page(path.conversation_id, query)
+
+    async def _find(self, message_id: UUID) -> Message:
+        message = await self._messages.find(message_id)
+        if message is None:
+            raise Problem("not_found")
+        return message
+
+    async def _page(self, conversation_id: UUID, query: HistoryQuery) -> Page[MessageView]:
+        listing = f"{conversation_id} {query.order}"
+        after = position_of(query.cursor, listing, seq_of) if query.cursor else None
+        found = await self._messages.page(conversation_id, query.order, after, query.limit + 1)
+        if not found and await self._conversations.find(conversation_id) is None:
+            raise Problem("not_found", "There is no such conversation.")
+        shown = found[: query.limit]
+        more = len(found) > len(shown)
+        return Page(
+            [message_view(message) for message in shown],
+            cursor_of(listing, str(shown[-1].seq)) if more else None,
+        )
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if key is None:
+        return None
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable():
+        raise Problem(
+            "invalid_field",
+            f"Send 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters.",
+            field=IDEMPOTENCY_HEADER,
+        )
+    return f"{request.headers.get(API_KEY_ID_HEADER, '')} {key}"

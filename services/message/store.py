@@ -1,0 +1,353 @@
+"""The collections `messages` and `conversations`: nobody but this service writes them."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.results import BulkWriteResult
+
+from services.contracts.status import Status
+from services.message.batches import Batches
+from services.message.conversations import PARTICIPANTS_MAX, Conversation, Participant
+from services.message.messages import Direction, Message
+from services.message.pages import Order
+from services.runtime.app import App
+from services.runtime.mongo import NAME as MONGODB
+from services.runtime.mongo import Document, Mongo
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import Unavailable
+
+INDEX_RETRY_S = 1.0
+INSERTS_MAX = 100
+DUPLICATE_KEY = 11000
+INDEXES = {
+    "messages": [
+        IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),
+        IndexModel(
+            [("idempotency_key", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"idempotency_key": {"$type": "string"}},
+        ),
+        IndexModel(
+            [("sweep_at", ASCENDING)], partialFilterExpression={"status": Status.PENDING.value}
+        ),
+    ],
+    "conversations": [
+        IndexModel(
+            [("contact_key", ASCENDING)],
+            unique=True,
+            partialFilterExpression={"contact_key": {"$type": "string"}},
+        ),
+        IndexModel([("participants.user_id", ASCENDING), ("_id", DESCENDING)]),
+    ],
+}
+_UNCHANGED = (UUID, datetime)
+_DIRECTIONS = {Order.ASC: ("$gt", ASCENDING), Order.DESC: ("$lt", DESCENDING)}
+S = TypeVar("S", bound=Struct)
+_log = log(__name__)
+
+
+def to_document(value: Struct) -> Document:
+    """Return what MongoDB stores of a struct."""
+    document: Document = msgspec.to_builtins(value, builtin_types=_UNCHANGED)
+    return document
+
+
+def _read(document: Document | None, kind: type[S]) -> S | None:
+    return None if document is None else msgspec.convert(document, kind)
+
+
+class Indexes:
+    """Makes the indexes that do not exist yet as soon as MongoDB is there; ready only with them."""
+
+    def __init__(self, app: App[Any], mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._made = False
+        app.health.add("indexes", self._probe)
+        app.spawn("indexes", self._keep_trying())
+
+    async def _keep_trying(self) -> None:
+        while not self._made:
+            try:
+                async with self._mongo.database() as database:
+                    for collection, indexes in INDEXES.items():
+                        await database[collection].create_indexes(indexes)
+                self._made = True
+            except (PyMongoError, Unavailable) as error:
+                _log.warning("indexes_wait", error=str(error)[:200])
+                await asyncio.sleep(INDEX_RETRY_S)
+
+    async def _probe(self) -> None:
+        if not self._made:
+            raise Unavailable(MONGODB, "its indexes are not made yet")
+
+
+class MessageStore:
+    """Messages, each changed only by a condition on its `rev` or its status."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._inserts: Batches[Message, bool] = Batches(self._insert_many, INSERTS_MAX)
+
+    async def find(self, message_id: UUID) -> Message | None:
+        """Return a message."""
+        async with self._mongo.database() as database:
+            return _read(await database.messages.find_one({"_id": message_id}), Message)
+
+    async def find_many(self, message_ids: Collection[UUID]) -> dict[UUID, Message]:
+        """Return those of the messages that exist, by id."""
+        async with self._mongo.database() as database:
+            found = database.messages.find({"_id": {"$in": list(message_ids)}})
+            return {one["_id"]: msgspec.convert(one, Message) async for one in found}
+
+    async def find_same(
+        self, message_id: UUID | None, idempotency_key: str | None
+    ) -> Message | None:
+        """Return the message that was accepted under an id or an idempotency key."""
+        names = [
+            {field: value}
+            for field, value in (("_id", message_id), ("idempotency_key", idempotency_key))
+            if value is not None
+        ]
+        if not names:
+            return None
+        async with self._mongo.database() as database:
+            query: Document = names[0] if len(names) == 1 else {"$or": names}
+            return _read(await database.messages.find_one(query), Message)
+
+    async def insert(self, message: Message) -> Message | None:
+        """Store a message durably; return the one that was there before under its names."""
+        if await self._inserts.add(message):
+            return None
+        same = await self.find_same(message.id, message.idempotency_key)
+        if same is None:
+            raise Unavailable(MONGODB, "its indexes refuse what they do not hold")
+        return same
+
+    async def _insert_many(self, messages: Sequence[Message]) -> list[bool]:
+        """Store messages in one write; return for each whether it is new."""
+        documents = [to_document(message) for message in messages]
+        refused: set[int] = set()
+        try:
+            async with self._mongo.database() as database:
+                await database.messages.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            if details.get("writeConcernErrors") or any(
+                one["code"] != DUPLICATE_KEY for one in details["writeErrors"]
+            ):
+                raise
+            refused = {one["index"] for one in details["writeErrors"]}
+        return [index not in refused for index in range(len(messages))]
+
+    async def replace_deliveries(self, changes: Sequence[tuple[Message, Message]]) -> bool:
+        """Write changed deliveries over the revisions they were made from.
+
+        Return False when a message was changed meanwhile; the others are written all the same.
+        """
+        updates = [
+            UpdateOne({"_id": old.id, "rev": old.rev}, {"$set": _difference(old, new)})
+            for old, new in changes
+        ]
+        async with self._mongo.database() as database:
+            result = await _write_at_once(database.messages, updates)
+        return result.matched_count == len(updates)
+
+    async def mark_read(self, message_id: UUID, at: datetime) -> Message | None:
+        """Note that an inbound message was read, once; return it as it is then."""
+        async with self._mongo.database() as database:
+            await database.messages.update_one(
+                {
+                    "_id": message_id,
+                    "direction": Direction.INBOUND.value,
+                    "status": Status.DELIVERED.value,
+                },
+                {"$set": {"status": Status.READ.value, "read_at": at}, "$inc": {"rev": 1}},
+            )
+        return await self.find(message_id)
+
+    async def page(
+        self, conversation_id: UUID, order: Order, after: int | None, limit: int
+    ) -> list[Message]:
+        """Return messages of a conversation by seq, from behind a place on."""
+        comparison, direction = _DIRECTIONS[order]
+        query: Document = {"conversation_id": conversation_id}
+        if after is not None:
+            query["seq"] = {comparison: after}
+        async with self._mongo.database() as database:
+            found = database.messages.find(query).sort("seq", direction).limit(limit)
+            return [msgspec.convert(one, Message) async for one in found]
+
+    async def overdue(self, at: datetime, limit: int) -> list[Message]:
+        """Return messages that stayed PENDING for too long, the longest first."""
+        query = {"status": Status.PENDING.value, "sweep_at": {"$lte": at}}
+        async with self._mongo.database() as database:
+            found = database.messages.find(query).sort("sweep_at", ASCENDING).limit(limit)
+            return [msgspec.convert(one, Message) async for one in found]
+
+    async def postpone(self, messages: Sequence[Message], sweep_at: datetime) -> None:
+        """Let messages be overdue again not before a time."""
+        async with self._mongo.database() as database:
+            await database.messages.update_many(
+                {"_id": {"$in": [message.id for message in messages]}},
+                {"$set": {"sweep_at": sweep_at}},
+            )
+
+
+async def _write_at_once(
+    collection: AsyncCollection[Document], updates: Sequence[UpdateOne]
+) -> BulkWriteResult:
+    """Write in one transaction, which is synced once, else one by one.
+
+    A server without transactions refuses, and so does one where another writer is in the way.
+    """
+    try:
+        async with (
+            collection.database.client.start_session() as session,
+            await session.start_transaction(),
+        ):
+            return await collection.bulk_write(updates, ordered=False, session=session)
+    except OperationFailure:
+        return await collection.bulk_write(updates, ordered=False)
+
+
+def _difference(old: Message, new: Message) -> Document:
+    changed: Document = {"status": new.status.value, "rev": new.rev}
+    for index, (before, after) in enumerate(zip(old.deliveries, new.deliveries, strict=True)):
+        if before != after:
+            changed[f"deliveries.{index}"] = to_document(after)
+    return changed
+
+
+class ConversationStore:
+    """Conversations; `seq` moves with every message, `version` with every participant."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    async def find(self, conversation_id: UUID) -> Conversation | None:
+        """Return a conversation."""
+        async with self._mongo.database() as database:
+            found = await database.conversations.find_one({"_id": conversation_id})
+        return _read(found, Conversation)
+
+    async def insert(self, conversation: Conversation) -> None:
+        """Store a new conversation."""
+        async with self._mongo.database() as database:
+            await database.conversations.insert_one(to_document(conversation))
+
+    async def next_seq(
+        self, conversation_id: UUID, at: datetime, version: int | None = None
+    ) -> int | None:
+        """Count a message in and return its place in the history.
+
+        None when the conversation does not exist or is not of this version any more.
+        """
+        query: Document = {"_id": conversation_id}
+        if version is not None:
+            query["version"] = version
+        async with self._mongo.database() as database:
+            found = await database.conversations.find_one_and_update(
+                query,
+                {
+                    "$inc": {"seq": 1, "message_count": 1},
+                    "$max": {"last_activity_at": at},
+                    "$unset": {"archived_at": ""},
+                },
+                projection={"seq": True},
+                return_document=ReturnDocument.AFTER,
+            )
+        return None if found is None else found["seq"]
+
+    async def uncount(self, conversation_id: UUID) -> None:
+        """Take back the count of a message that was stored before under the same id."""
+        async with self._mongo.database() as database:
+            await database.conversations.update_one(
+                {"_id": conversation_id}, {"$inc": {"message_count": -1}}
+            )
+
+    async def add_participant(
+        self, conversation_id: UUID, participant: Participant
+    ) -> Conversation | None:
+        """Let somebody take part, once; None when there is no room or no conversation."""
+        return await self._change(
+            {
+                "_id": conversation_id,
+                "participants.user_id": {"$ne": participant.user_id},
+                f"participants.{PARTICIPANTS_MAX - 1}": {"$exists": False},
+            },
+            {"$push": {"participants": to_document(participant)}, "$inc": {"version": 1}},
+        )
+
+    async def remove_participant(self, conversation_id: UUID, user_id: UUID) -> Conversation | None:
+        """Let somebody take part no more; None when they did not.
+
+        The customer's next message opens another conversation, so this one gives up its key.
+        """
+        return await self._change(
+            {"_id": conversation_id, "participants.user_id": user_id},
+            {
+                "$pull": {"participants": {"user_id": user_id}},
+                "$inc": {"version": 1},
+                "$unset": {"contact_key": ""},
+            },
+        )
+
+    async def archive(self, conversation_id: UUID, at: datetime) -> Conversation | None:
+        """Archive a conversation until something is said in it again."""
+        return await self._change({"_id": conversation_id}, {"$set": {"archived_at": at}})
+
+    async def _change(self, query: Document, update: Document) -> Conversation | None:
+        async with self._mongo.database() as database:
+            found = await database.conversations.find_one_and_update(
+                query, update, return_document=ReturnDocument.AFTER
+            )
+        return _read(found, Conversation)
+
+    async def page(
+        self, participant_id: UUID | None, after: UUID | None, limit: int
+    ) -> list[Conversation]:
+        """Return conversations, the newest first, from behind one on."""
+        query: Document = {}
+        if participant_id is not None:
+            query["participants.user_id"] = participant_id
+        if after is not None:
+            query["_id"] = {"$lt": after}
+        async with self._mongo.database() as database:
+            found = database.conversations.find(query).sort("_id", DESCENDING).limit(limit)
+            return [msgspec.convert(one, Conversation) async for one in found]
+
+    async def find_contact(self, user_id: UUID, channel: str, account: str) -> Conversation | None:
+        """Return where a customer last talked on a channel, among two rather than in a group."""
+        query: dict[str, Any] = {
+            "participants.user_id": user_id,
+            "primary_channel": channel,
+            "account": {"$in": [account, None]},
+        }
+        for more in ({"participants.2": {"$exists": False}}, {}):
+            async with self._mongo.database() as database:
+                found = await database.conversations.find_one(
+                    {**query, **more}, sort=[("last_activity_at", DESCENDING)]
+                )
+            if found is not None:
+                return _read(found, Conversation)
+        return None
+
+    async def open_contact(self, conversation: Conversation) -> Conversation | None:
+        """Store a conversation unless there is one of its contact key; return that or this."""
+        try:
+            await self.insert(conversation)
+        except DuplicateKeyError:
+            async with self._mongo.database() as database:
+                found = await database.conversations.find_one(
+                    {"contact_key": conversation.contact_key}
+                )
+            return _read(found, Conversation)
+        return conversation
