@@ -87,7 +87,7 @@ class Discovery:
         return self._upstreams[name]
 
     async def known(self, name: str) -> Upstream:
-        """Return the instances of a service; when just asked for the first time, wait for Consul."""
+        """Return the instances of a service; asked for the first time, wait for Consul."""
         upstream = self.upstream(name)
         if not upstream.known.is_set():
             try:
