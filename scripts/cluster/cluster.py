@@ -37,7 +37,7 @@ def deploy(instance: Instance, service: str | None, *, with_infrastructure: bool
     """Submit a service, or all: those whose sources did not change stay as they are."""
     if not agents.running(instance):
         raise ClusterError(f"{instance.name} is not running: start it with ./scripts/just up.")
-    chosen = _chosen(service)
+    chosen = deploy_targets(service)
     python = release.environment()
     newest = release.snapshot(instance)
     _make_folders(instance)
@@ -102,7 +102,8 @@ def shell(instance: Instance) -> dict[str, str]:
     }
 
 
-def _chosen(service: str | None) -> list[jobs.Job]:
+def deploy_targets(service: str | None) -> list[jobs.Job]:
+    """Return the job of a service, or all; ClusterError with the nearest name for no service."""
     every = jobs.services()
     if service is None:
         return every
