@@ -46,15 +46,22 @@ class Workload:
         self._rate_per_s = rate_per_s
         self.run_id = uuid4().hex[:12]
         """Every message of this workload begins with it."""
+        self._stopped = False
         self.sends: list[Send] = []
 
+    def stop(self) -> None:
+        """Send no more; what was sent is still waited for."""
+        self._stopped = True
+
     async def run(self, messages: int) -> list[Send]:
-        """Send them all; return when each has been answered, refused or given up."""
+        """Send until there were so many or it is stopped; return when each has its outcome."""
         clock = asyncio.get_running_loop().time
         started = clock()
         async with asyncio.TaskGroup() as group:
             for number in range(messages):
                 await asyncio.sleep(max(0.0, started + number / self._rate_per_s - clock()))
+                if self._stopped:
+                    break
                 lane = self._lanes[number % len(self._lanes)]
                 group.create_task(self._send(lane, number // len(self._lanes)))
         return self.sends

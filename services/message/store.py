@@ -9,9 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
-from pymongo.results import BulkWriteResult
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from services.contracts.status import Status
 from services.message.batches import Batches
@@ -157,7 +155,7 @@ class MessageStore:
             for old, new in changes
         ]
         async with self._mongo.database() as database:
-            result = await _write_at_once(database.messages, updates)
+            result = await database.messages.bulk_write(updates, ordered=False)
         return result.matched_count == len(updates)
 
     async def mark_read(self, message_id: UUID, at: datetime) -> Message | None:
@@ -199,23 +197,6 @@ class MessageStore:
                 {"_id": {"$in": [message.id for message in messages]}},
                 {"$set": {"sweep_at": sweep_at}},
             )
-
-
-async def _write_at_once(
-    collection: AsyncCollection[Document], updates: Sequence[UpdateOne]
-) -> BulkWriteResult:
-    """Write in one transaction, which is synced once, else one by one.
-
-    A server without transactions refuses, and so does one where another writer is in the way.
-    """
-    try:
-        async with (
-            collection.database.client.start_session() as session,
-            await session.start_transaction(),
-        ):
-            return await collection.bulk_write(updates, ordered=False, session=session)
-    except OperationFailure:
-        return await collection.bulk_write(updates, ordered=False)
 
 
 def _difference(old: Message, new: Message) -> Document:

@@ -19,16 +19,10 @@ OPERATION_TIMEOUT_S = 5.0
 RETRY_S = 0.5
 _MIGRATION_LOCK = 0x63686174
 
-register(
-    NAME,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.QueryCanceledError,
-)
+register(NAME, asyncpg.PostgresError, asyncpg.InterfaceError)
+# What PostgreSQL says of the work itself: it will say so again.
+register(None, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+register(None, asyncpg.SyntaxOrAccessError)
 _log = log(__name__)
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

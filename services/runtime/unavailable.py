@@ -1,6 +1,9 @@
 """A dependency that is away: which one, known from whatever its driver raises."""
 
-_KNOWN: dict[type[BaseException], str] = {}
+_KNOWN: dict[type[BaseException], str | None] = {
+    # Refused and reset connections and passed deadlines, whichever driver lets them through.
+    OSError: "a dependency",
+}
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -11,8 +14,11 @@ class Unavailable(Exception):  # noqa: N818 - a state of the world, not a mistak
         self.dependency = dependency
 
 
-def register(dependency: str, *errors: type[BaseException]) -> None:
-    """Let errors of a driver mean that a dependency is away."""
+def register(dependency: str | None, *errors: type[BaseException]) -> None:
+    """Let errors of a driver mean that a dependency is away, or with None that it is not.
+
+    Of several registered classes that an error belongs to the nearest counts.
+    """
     _KNOWN.update(dict.fromkeys(errors, dependency))
 
 
