@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -235,45 +234,37 @@ class Ledger:
         self, row: Row, attempt_id: UUID, provider_id: str
     ) -> tuple[Report | None, list[EarlyStatus]]:
         """Store that the provider took the message; return the report and early statuses."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            report = await connection.fetchrow(
-                f"""
+        found = await self._pool.fetchrow(
+            f"""
+            with told as (
                 update ledger.delivery set state = 'sent', provider_id = $6, error_code = null,
                     error_detail = null, settled_at = clock_timestamp(), reported = false
                 where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
                     and attempt_id = $5 and (state <> 'failed' or error_code = $7)
                 returning {_REPORT}
-                """,  # noqa: S608 - a constant list of columns
-                row.message_id,
-                row.recipient_id,
-                self._channel,
-                row.part,
-                attempt_id,
-                provider_id,
-                OUTCOME_UNKNOWN,
+            ), linked as (
+                insert into ledger.provider_message as p
+                    (channel, account, provider_id, message_id, recipient_id, part)
+                values ($3, $8, $6, $1, $2, $4)
+                on conflict (channel, account, provider_id) do update set
+                    message_id = excluded.message_id, recipient_id = excluded.recipient_id,
+                    part = excluded.part
+                returning parked
             )
-            parked = await self._link(connection, row, provider_id)
-        return (None if report is None else _report(report)), parked
-
-    async def _link(self, connection: Any, row: Row, provider_id: str) -> list[EarlyStatus]:
-        parked: str = await connection.fetchval(
-            """
-            insert into ledger.provider_message as p
-                (channel, account, provider_id, message_id, recipient_id, part)
-            values ($1, $2, $3, $4, $5, $6)
-            on conflict (channel, account, provider_id) do update set
-                message_id = excluded.message_id, recipient_id = excluded.recipient_id,
-                part = excluded.part
-            returning parked
-            """,
-            self._channel,
-            row.account,
-            provider_id,
+            select linked.parked, told.* from linked left join told on true
+            """,  # noqa: S608 - a constant list of columns
             row.message_id,
             row.recipient_id,
+            self._channel,
             row.part,
+            attempt_id,
+            provider_id,
+            OUTCOME_UNKNOWN,
+            row.account,
         )
-        return msgspec.json.decode(parked, type=list[EarlyStatus])
+        values = dict(found or {})
+        early = msgspec.json.decode(values.pop("parked"), type=list[EarlyStatus])
+        return (_report(values) if values["message_id"] is not None else None), early
 
     async def refused(self, row: Row, attempt_id: UUID, code: str, detail: str) -> Report | None:
         """Store that the message will not be delivered."""
@@ -368,7 +359,7 @@ class Ledger:
         return found
 
 
-def _report(row: asyncpg.Record) -> Report:
+def _report(row: Any) -> Report:
     values = dict(row)
     state, at = values.pop("state"), values.pop("settled_at")
     return Report(**values, status=_STATUS[state], at=at)

@@ -12,6 +12,8 @@ from services.runtime.unavailable import dependency_of
 
 BATCH_MAX = 200
 BACKLOG_MAX = 10_000
+PACE_S = 0.05
+"""Reports that come this close together share a write."""
 RETRY_S = 0.5
 _log = log(__name__)
 
@@ -36,6 +38,7 @@ class Reporter:
             while len(batch) < BATCH_MAX and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             await self._tell(batch)
+            await asyncio.sleep(PACE_S)
             for _ in batch:
                 self._waiting.task_done()
 

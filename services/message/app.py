@@ -24,6 +24,8 @@ from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
+STATUS_PACE_S = 0.1
+"""Statuses of one message that come this close together are written at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"
 
@@ -39,6 +41,7 @@ def build(app: App[MessageConfig]) -> None:
         group=STATUS_GROUP,
         topic=STATUS_UPDATES,
         handle=StatusConsumer(messages, producer).handle,
+        pace_s=STATUS_PACE_S,
     )
     Consumer(
         app,

@@ -25,6 +25,10 @@ REBALANCE_TIMEOUT_MS = 2000
 FETCH_WAIT_MS = 200
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+POLL_MS = 200
+PACE_S = 0.01
+COMMIT_EVERY_S = 0.1
+"""Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
 _log = log(__name__)
 
@@ -73,7 +77,8 @@ class Consumer:
 
     When a dependency is away the batch is taken again from its first offset. A record that
     cannot be read, or that alone makes the handler fail otherwise, is put aside as a dead
-    letter, so that it never stops its partition.
+    letter, so that it never stops its partition. Batches follow each other at a pace: records
+    that come meanwhile share the next one, which costs less than one for each.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Consumer:
         handle: Handle,
         assignments: Assignments | None = None,
         after: Sequence[asyncio.Event] = (),
+        pace_s: float = PACE_S,
     ) -> None:
         self._app = app
         self._producer = producer
@@ -97,6 +103,9 @@ class Consumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
+        self._pace_s = pace_s
+        self._done: dict[TopicPartition, int] = {}
+        self._committed_at = 0.0
         app.health.add(f"consumer of {topic}", self._probe)
         app.on_stop(f"consumer-{topic}", self._close)
         app.spawn(f"consume-{topic}", self._keep())
@@ -147,22 +156,38 @@ class Consumer:
             return consumer
 
     async def _consume(self, consumer: AIOKafkaConsumer) -> None:
-        while not self._app.stopping.is_set():
-            found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
-                timeout_ms=200, max_records=BATCH_RECORDS_MAX
-            )
-            if not found:
-                continue
-            try:
-                await self._work([record for records in found.values() for record in records])
-                self._failures = 0
-            except Exception as error:
-                dependency = dependency_of(error)
-                if dependency is None:
-                    raise
-                await self._go_back(consumer, found, dependency)
-                continue
-            await self._commit(consumer, found)
+        clock = asyncio.get_running_loop().time
+        try:
+            while not self._app.stopping.is_set():
+                found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
+                    timeout_ms=POLL_MS, max_records=BATCH_RECORDS_MAX
+                )
+                started = clock()
+                if found:
+                    await self._batch(consumer, found)
+                if started >= self._committed_at + COMMIT_EVERY_S:
+                    await self._commit(consumer)
+                    self._committed_at = started
+                if found:
+                    await asyncio.sleep(max(0.0, started + self._pace_s - clock()))
+        finally:
+            await self._commit(consumer)
+
+    async def _batch(
+        self, consumer: AIOKafkaConsumer, found: Mapping[TopicPartition, list[ConsumerRecord]]
+    ) -> None:
+        """Have a batch worked on, or take it again when a dependency is away."""
+        try:
+            await self._work([record for records in found.values() for record in records])
+        except Exception as error:
+            dependency = dependency_of(error)
+            if dependency is None:
+                raise
+            await self._go_back(consumer, found, dependency)
+            return
+        self._failures = 0
+        self._done |= {tp: records[-1].offset + 1 for tp, records in found.items()}
+        metrics.records_consumed.labels(self._topic).inc(sum(map(len, found.values())))
 
     async def _work(self, raw: Sequence[ConsumerRecord]) -> None:
         batch = [received for record in raw if (received := await self._read(record)) is not None]
@@ -207,17 +232,17 @@ class Consumer:
             if partition in consumer.assignment():
                 consumer.seek(partition, records[0].offset)
 
-    async def _commit(
-        self, consumer: AIOKafkaConsumer, found: Mapping[TopicPartition, list[ConsumerRecord]]
-    ) -> None:
+    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Move the offsets behind all work that is durable, as far as partitions are still ours."""
         ours = consumer.assignment()
-        offsets = {tp: records[-1].offset + 1 for tp, records in found.items() if tp in ours}
+        offsets = {tp: offset for tp, offset in self._done.items() if tp in ours}
+        self._done = {}
+        if not offsets:
+            return
         try:
-            if offsets:
-                await consumer.commit(offsets)
+            await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             _log.info("commit_refused", topic=self._topic, error=type(error).__name__)
-        metrics.records_consumed.labels(self._topic).inc(sum(map(len, found.values())))
         for tp, offset in offsets.items():
             end = consumer.highwater(tp)
             if end is not None:
