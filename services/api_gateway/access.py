@@ -1,5 +1,6 @@
 """Which service a request is for and what an API key must allow: pure rules."""
 
+import re
 from typing import NamedTuple
 
 ADMIN = "admin"
@@ -14,6 +15,7 @@ SERVICES = {
 }
 ADMIN_ONLY = ("api-keys", "audit")
 READING = ("GET", "HEAD")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 class Access(NamedTuple):
@@ -36,3 +38,8 @@ def access(method: str, resource: str) -> Access | None:
 def allowed(scopes: tuple[str, ...], scope: str) -> bool:
     """Tell whether a key with these scopes may do what takes a scope."""
     return ADMIN in scopes or scope in scopes
+
+
+def is_account(name: str) -> bool:
+    """Tell whether a name may be an account's: nothing that a path could be made to climb with."""
+    return _ACCOUNT.fullmatch(name) is not None

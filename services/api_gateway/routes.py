@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from aiohttp import web
 
-from services.api_gateway.access import access, allowed
+from services.api_gateway.access import access, allowed, is_account
 from services.api_gateway.keys import Keys, presented
 from services.contracts.people import ApiKeyGrant
 from services.contracts.problems import Problem
@@ -66,9 +66,11 @@ class GatewayRoutes:
 
     async def webhook(self, request: web.Request) -> web.Response:
         """Forward a webhook's raw bytes to the channel's connector, which verifies them."""
-        channel, account = request.match_info["channel"], request.match_info["account"]
-        if channel.upper() not in self._channels.states or not account.isascii():
+        channel, account = request.match_info["channel"].upper(), request.match_info["account"]
+        if channel not in self._channels.states:
             raise Problem("not_found", "There is no such channel.")
+        if not is_account(account):
+            raise Problem("not_found", "There is no such account.")
         if self._in_flight[channel] >= WEBHOOKS_IN_FLIGHT_MAX:
             raise Problem("unavailable", "Too many webhooks at once.", retry_after_s=1)
         self._in_flight[channel] += 1

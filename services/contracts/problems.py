@@ -15,6 +15,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "not_found": (404, "There is no such resource."),
     "unknown_account": (404, "The channel has no such account."),
     "method_not_allowed": (405, "The resource does not know this method."),
+    "body_too_slow": (408, "The body did not arrive in time."),
     "message_id_conflict": (409, "The message id was used for another message."),
     "identity_taken": (409, "The address belongs to another user."),
     "user_in_use": (409, "The user takes part in what still exists."),

@@ -151,6 +151,7 @@ class ApiKeyRoutes:
         """Revoke a key; once this is answered no gateway takes it any more.
 
         A gateway may go on for its cache time with what it was told, so this waits that long.
+        Only a gateway that cannot reach this service meanwhile goes on for up to 30 s.
         """
         if not await self._store.revoke_api_key(_actor(request), path.key_id):
             raise Problem("not_found")

@@ -1,6 +1,7 @@
 """Users, identities, API keys and the audit log in PostgreSQL."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -57,13 +58,14 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Taken(Exception):  # noqa: N818 - an answer
-    """The address belongs to somebody already."""
+    """It is there already: an address that is somebody's, a key that was stored before."""
 
 
 class UnknownUser(Exception):  # noqa: N818 - an answer
     """There is no such user."""
 
 
+NAME_LENGTH_MAX = 200
 _FIRST = UUID(int=0)
 _PEOPLE = """
     select p.user_id, p.kind, p.name, i.channel, i.address, i.account
@@ -124,14 +126,11 @@ class Store:
         """Give a user an address; raise Taken or UnknownUser."""
         try:
             async with self._pool.acquire() as connection, connection.transaction():
-                found = await _add_identity(
+                return await _add_identity(
                     connection, actor, user_id, channel, address, account, name
                 )
         except asyncpg.ForeignKeyViolationError as error:
             raise UnknownUser from error
-        if found is None:
-            raise Taken
-        return found
 
     async def remove_identity(self, actor: str, identity_id: UUID) -> bool:
         """Take an address away; False when there is none."""
@@ -190,36 +189,38 @@ class Store:
 
     async def _create_contact(self, query: ContactQuery, account: str | None) -> None:
         """Create user and identity together; of two at once one wins and nothing else stays."""
+        name = _storable(query.name or "") or None
+        called = name or _storable(query.address)
         async with self._pool.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            name = (query.name or query.address)[:200].replace("\0", "") or "unnamed"
-            user = await _add_user(connection, "inbound", Kind.CUSTOMER, name)
-            identity = await _add_identity(
-                connection,
-                "inbound",
-                user.user_id,
-                query.channel,
-                query.address,
-                account,
-                query.name,
-            )
-            await (transaction.rollback() if identity is None else transaction.commit())
+            with suppress(Taken):
+                async with connection.transaction():
+                    user = await _add_user(connection, "inbound", Kind.CUSTOMER, called)
+                    await _add_identity(
+                        connection,
+                        "inbound",
+                        user.user_id,
+                        query.channel,
+                        query.address,
+                        account,
+                        name,
+                    )
 
     async def add_api_key(
         self, actor: str, name: str, sha256: str, scopes: Sequence[str]
     ) -> ApiKey:
-        """Store the hash of a new key."""
+        """Store the hash of a new key; raise Taken when it was stored before, revoked or not."""
         async with self._pool.acquire() as connection, connection.transaction():
-            row: Any = await connection.fetchrow(
+            row = await connection.fetchrow(
                 "insert into users.api_key (key_id, name, sha256, scopes) values ($1, $2, $3, $4)"
-                " on conflict (sha256) do update set name = excluded.name"
+                " on conflict (sha256) do nothing"
                 " returning key_id, name, scopes, created_at, revoked_at",
                 new_id(),
                 name,
                 sha256,
                 list(scopes),
             )
+            if row is None:
+                raise Taken
             key = ApiKey(**row)
             await _note(connection, actor, "api_key.added", key.key_id, {"scopes": key.scopes})
             return key
@@ -289,7 +290,7 @@ async def _add_identity(
     address: str,
     account: str | None,
     name: str | None,
-) -> Identity | None:
+) -> Identity:
     row = await connection.fetchrow(
         "insert into users.identity (identity_id, user_id, channel, address, account, name)"
         " values ($1, $2, $3, $4, $5, $6)"
@@ -302,7 +303,7 @@ async def _add_identity(
         name,
     )
     if row is None:
-        return None
+        raise Taken
     detail = {"channel": channel, "user_id": str(user_id)}
     await _note(connection, actor, "identity.added", row["identity_id"], detail)
     return Identity(**row)
@@ -320,6 +321,11 @@ async def _note(
         subject,
         msgspec.json.encode(detail).decode(),
     )
+
+
+def _storable(name: str) -> str:
+    """Return as much of a stranger's name as fits; PostgreSQL keeps no NUL."""
+    return name.replace("\0", "")[:NAME_LENGTH_MAX]
 
 
 def _people(rows: Sequence[Any]) -> list[Person]:

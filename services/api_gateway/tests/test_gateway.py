@@ -189,6 +189,16 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
+async def raw_answer(server: BaseTestServer, path: str, headers: str = "") -> bytes:
+    """Return the problem that a path is answered which no client library has normalised."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n"
+    writer.write(head.encode())
+    answer = await reader.readuntil(b"}")
+    writer.close()
+    return answer
+
+
 def key(name: str) -> dict[str, str]:
     """Return the header of a key."""
     return {"Authorization": f"Bearer {name}"}
@@ -268,14 +278,26 @@ async def test_what_may_not_pass_is_refused(
 )
 async def test_no_path_leads_inside(gateway: BaseTestServer, path: str) -> None:
     """A path that climbs, however it is written, reaches no internal route."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer everything\r\n"
-        "Connection: close\r\n\r\n".encode()
-    )
-    answer = await reader.read()
-    writer.close()
+    answer = await raw_answer(gateway, path, "Authorization: Bearer everything\r\n")
     assert answer.startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/webhooks/tested/..%2Finternal%2Fpeople",
+        "/webhooks/tested/%2e%2e",
+        "/webhooks/tested/..",
+        "/webhooks/tested/main%2F..%2Fother",
+        "/webhooks/tested/main%3Fquery=1",
+        "/webhooks/tested/main%23part",
+        "/webhooks/tested/main%0a",
+        "/webhooks/%2e%2e/main",
+    ],
+)
+async def test_no_webhook_leads_inside(gateway: BaseTestServer, path: str) -> None:
+    """Without an API key nothing of a connector is reached but an account's webhook."""
+    assert (await raw_answer(gateway, path)).startswith(b"HTTP/1.1 404")
 
 
 async def test_a_large_body_is_refused(
@@ -322,9 +344,26 @@ async def test_a_storm_of_webhooks_is_bounded(
     async with asyncio.timeout(10):
         while app[WAITING][0] < WEBHOOKS_IN_FLIGHT_MAX:
             await asyncio.sleep(0.01)
-    assert await _status(session, url) == 503
+    for channel in ("tested", "TESTED", "Tested"):
+        assert await _status(session, gateway.make_url(f"/webhooks/{channel}/main")) == 503
     door.set()
     assert set(await asyncio.gather(*storm)) == {202}
+
+
+async def test_a_webhook_that_does_not_arrive_gives_its_place_back(
+    gateway: BaseTestServer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who announces a body and never sends it cannot keep a channel's webhooks out."""
+    monkeypatch.setattr("services.runtime.http.server.BODY_TIMEOUT_S", 0.2)
+    path = "/webhooks/tested/main"
+    storm = [
+        asyncio.create_task(raw_answer(gateway, path, "Content-Length: 9\r\n"))
+        for _ in range(WEBHOOKS_IN_FLIGHT_MAX)
+    ]
+    for answer in await asyncio.gather(*storm):
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"body_too_slow" in answer
+    assert await _status(session, gateway.make_url(path)) == 202
 
 
 async def _status(session: aiohttp.ClientSession, url: object) -> int:

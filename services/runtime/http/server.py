@@ -1,5 +1,6 @@
 """What every HTTP answer has in common: request id, trace, problems, authentication, metrics."""
 
+import asyncio
 import hmac
 import re
 import time
@@ -18,6 +19,8 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
 
 BODY_SIZE_MAX_BYTES = 256 * 1024
+BODY_TIMEOUT_S = 10.0
+"""How long a body may take to arrive: nobody holds a place for longer without an answer."""
 REQUEST_ID_HEADER = "X-Request-Id"
 OPERATIONAL = ("/health/live", "/health/ready", "/metrics")
 """Answered without authentication: checks and scrapers hold no key, and nothing there is secret."""
@@ -46,12 +49,17 @@ def internal_guard(internal_token: str) -> Guard:
 
 
 async def read_body(request: web.Request, size_max_bytes: int) -> bytes:
-    """Return the raw body; raise the Problem body_too_large beyond a limit of its own."""
+    """Return the raw body; raise the Problem when it passes a limit of its own or is too slow."""
     body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > size_max_bytes:
-            raise Problem("body_too_large", f"At most {size_max_bytes} bytes are taken here.")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > size_max_bytes:
+                    detail = f"At most {size_max_bytes} bytes are taken here."
+                    raise Problem("body_too_large", detail)
+    except TimeoutError as error:
+        raise Problem("body_too_slow", f"Send it within {BODY_TIMEOUT_S:g} s.") from error
     return bytes(body)
 
 

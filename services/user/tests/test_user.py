@@ -18,7 +18,7 @@ from services.runtime.http.routes import routes_of
 from services.runtime.http.server import create, internal_guard
 from services.runtime.postgres import Postgres, migrate, open_pool
 from services.user.routes import ApiKeyRoutes, InternalRoutes, UserRoutes
-from services.user.store import Store
+from services.user.store import Event, Store, Taken
 
 pytestmark = pytest.mark.connected
 
@@ -55,6 +55,14 @@ async def call(store: Store) -> AsyncIterator[Call]:
 def address() -> str:
     """Return a telephone number that no other test uses."""
     return str(uuid4().int)[:15]
+
+
+async def audit(store: Store) -> list[Event]:
+    """Return the whole audit log."""
+    lines: list[Event] = []
+    while page := await store.audit(lines[-1].audit_id if lines else None, 100):
+        lines += page
+    return lines
 
 
 async def new_user(call: Call) -> str:
@@ -151,6 +159,18 @@ async def test_a_key_is_shown_once_and_ends_with_its_revocation(call: Call) -> N
     assert (await call("POST", "/internal/api-keys/verify", question))[0] == 404
 
 
+async def test_the_installations_first_key_is_stored_once(store: Store) -> None:
+    """A start after the first changes nothing, also when the key was revoked meanwhile."""
+    digest = hashlib.sha256(uuid4().bytes).hexdigest()
+    key = await store.add_api_key("installation", "bootstrap", digest, ["admin"])
+    await store.revoke_api_key("the-key", key.key_id)
+    with pytest.raises(Taken):
+        await store.add_api_key("installation", "bootstrap", digest, ["admin"])
+    assert await store.grant(digest) is None
+    lines = [line for line in await audit(store) if line.subject == key.key_id]
+    assert [line.action for line in lines] == ["api_key.added", "api_key.revoked"]
+
+
 async def test_a_strangers_messages_make_one_customer(store: Store) -> None:
     """However many first messages arrive at once, their sender becomes one user."""
     where = address()
@@ -161,6 +181,25 @@ async def test_a_strangers_messages_make_one_customer(store: Store) -> None:
     assert found[0].name == "Zé"
     identities = await store.identities(found[0].user_id, None, 10)
     assert [identity.address for identity in identities] == [where]
+
+
+@pytest.mark.parametrize(
+    ("label", "written", "kept"),
+    [
+        ("a NUL inside", "Z\0é", "Zé"),
+        ("nothing but NUL", "\0", None),
+        ("longer than a name may be", "é" * 300, "é" * 200),
+    ],
+)
+async def test_no_strangers_name_is_in_the_way(
+    store: Store, label: str, written: str, kept: str | None
+) -> None:
+    """Whatever a customer is called at the provider, the message finds its sender."""
+    where = address()
+    found = await store.contact(contact(where, name=written))
+    assert found.name == (kept or where), label
+    (identity,) = await store.identities(found.user_id, None, 10)
+    assert identity.name == kept, label
 
 
 async def test_an_address_may_mean_somebody_within_one_account_only(store: Store) -> None:
@@ -187,9 +226,5 @@ async def test_people_are_found_with_all_their_addresses(call: Call) -> None:
 async def test_every_operation_is_audited(call: Call, store: Store) -> None:
     """The log says who did what to whom."""
     user_id = await new_user(call)
-    lines, after = [], None
-    while page := await store.audit(after, 100):
-        lines += page
-        after = page[-1].audit_id
-    mine = [line for line in lines if str(line.subject) == user_id]
+    mine = [line for line in await audit(store) if str(line.subject) == user_id]
     assert [(line.actor, line.action) for line in mine] == [("the-key", "user.added")]
