@@ -12,6 +12,9 @@ advertise {
 server {
   enabled          = true
   bootstrap_expect = 1
+
+  # One machine is server and node: when it stalls, so does the heart that should beat.
+  heartbeat_grace = "10m"
 }
 
 client {

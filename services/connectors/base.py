@@ -93,7 +93,19 @@ class InboundMessage(Struct, frozen=True, kw_only=True):
     raw: str | None = None
 
 
-Update = StatusUpdate | InboundMessage
+class Echo(Struct, frozen=True, kw_only=True):
+    """The provider shows a text that went out from our account: evidence of a send of ours.
+
+    It carries no reference, so it is matched by address and text, one to one and in order.
+    """
+
+    provider_id: str
+    address: str
+    content: str
+    at: datetime
+
+
+Update = StatusUpdate | InboundMessage | Echo
 
 
 class Answer(Struct, frozen=True):
@@ -138,6 +150,9 @@ class Connector(Protocol):
 
     async def check_credentials(self, account: str) -> SendError | None:
         """Ask the provider whether the account's credentials are good; None when they are."""
+
+    def fits(self, text: str) -> bool:
+        """Tell whether the provider takes a text as one message."""
 
     async def send(self, delivery: Delivery) -> Outcome:
         """Send one part of a message, once."""

@@ -15,6 +15,7 @@ from services.contracts.topics import CHAT_EVENTS
 from services.message.cache import Cache
 from services.message.conversations import Conversation
 from services.message.deliveries import check_channel, freeze, recipients_of
+from services.message.history import History
 from services.message.messages import Direction, Message, fingerprint, now
 from services.message.people import KnownPeople
 from services.message.store import ConversationStore, MessageStore
@@ -52,6 +53,7 @@ class Acceptance:
         self,
         messages: MessageStore,
         conversations: ConversationStore,
+        history: History,
         people: KnownPeople,
         channels: Channels,
         producer: Producer,
@@ -59,6 +61,7 @@ class Acceptance:
     ) -> None:
         self._messages = messages
         self._conversations = conversations
+        self._history = history
         self._people = people
         self._channels = channels
         self._producer = producer
@@ -86,18 +89,24 @@ class Acceptance:
             same = await self._messages.find_same(body.message_id, idempotency_key)
             if same is not None:
                 return check_repeated(body, same), True
-        try:
-            message = await self._place(body, idempotency_key)
-        except Problem:
-            same = await self._messages.find_same(body.message_id, idempotency_key)
-            if same is None:
-                raise
-        else:
-            same = await self._messages.insert(message)
-            if same is None:
-                return message, False
-            await self._conversations.uncount(message.conversation_id)
-        return check_repeated(body, same), True
+        for attempt in range(ATTEMPTS_MAX):
+            remembered = self._known.get(body.conversation_id) if attempt == 0 else None
+            try:
+                conversation = remembered or await self._load(body.conversation_id)
+                message = await self._plan(body, conversation, idempotency_key)
+            except Problem:
+                if remembered is not None:
+                    continue
+                same = await self._messages.find_same(body.message_id, idempotency_key)
+                if same is None:
+                    raise
+                return check_repeated(body, same), True
+            stored = await self._history.append(message, conversation.version)
+            if stored is not None and stored.is_new:
+                return stored.message, False
+            if stored is not None:
+                return check_repeated(body, stored.message), True
+        raise Unavailable("conversation", "its participants keep changing")
 
     def _tried(self, *names: UUID | str | None) -> bool:
         """Tell whether one of these names was tried here before, and note that it was.
@@ -109,23 +118,6 @@ class Acceptance:
         for name in given:
             self._names.put(name, value=True)
         return tried
-
-    async def _place(self, body: NewMessage, idempotency_key: str | None) -> Message:
-        for attempt in range(ATTEMPTS_MAX):
-            remembered = self._known.get(body.conversation_id) if attempt == 0 else None
-            conversation = remembered or await self._load(body.conversation_id)
-            try:
-                message = await self._plan(body, conversation, idempotency_key)
-            except Problem:
-                if remembered is None:
-                    raise
-                continue
-            seq = await self._conversations.next_seq(
-                conversation.id, message.accepted_at, conversation.version
-            )
-            if seq is not None:
-                return replace(message, seq=seq)
-        raise Unavailable("conversation", "its participants keep changing")
 
     async def _load(self, conversation_id: UUID) -> Conversation:
         conversation = await self._conversations.find(conversation_id)

@@ -1,5 +1,7 @@
 """Wires the message service."""
 
+from typing import NamedTuple
+
 from services.contracts.topics import (
     CHAT_EVENTS,
     CONVERSATION_EVENTS,
@@ -12,6 +14,7 @@ from services.message.channel_routes import ChannelRoutes
 from services.message.config import MessageConfig
 from services.message.consumer import StatusConsumer
 from services.message.conversation_routes import ConversationRoutes
+from services.message.history import History
 from services.message.inbound import InboundConsumer
 from services.message.people import KnownPeople
 from services.message.routes import MessageRoutes
@@ -34,13 +37,13 @@ def build(app: App[MessageConfig]) -> None:
     """Serve the API, apply statuses, store what customers write, sweep what is overdue."""
     mongo = Mongo(app)
     producer = Producer(app, [CHAT_EVENTS, CONVERSATION_EVENTS, DEAD_LETTERS])
-    messages, conversations, people = serve(app, mongo, producer)
+    shared = serve(app, mongo, producer)
     Consumer(
         app,
         producer,
         group=STATUS_GROUP,
         topic=STATUS_UPDATES,
-        handle=StatusConsumer(messages, producer).handle,
+        handle=StatusConsumer(shared.messages, producer).handle,
         pace_s=STATUS_PACE_S,
     )
     Consumer(
@@ -48,20 +51,30 @@ def build(app: App[MessageConfig]) -> None:
         producer,
         group=INBOUND_GROUP,
         topic=INBOUND_MESSAGES,
-        handle=InboundConsumer(messages, conversations, people, producer).handle,
+        handle=InboundConsumer(
+            shared.messages, shared.conversations, shared.history, shared.people, producer
+        ).handle,
     )
 
 
-def serve(
-    app: App[MessageConfig], mongo: Mongo, producer: Producer
-) -> tuple[MessageStore, ConversationStore, KnownPeople]:
+class Shared(NamedTuple):
+    """What the consumers share with the API."""
+
+    messages: MessageStore
+    conversations: ConversationStore
+    history: History
+    people: KnownPeople
+
+
+def serve(app: App[MessageConfig], mongo: Mongo, producer: Producer) -> Shared:
     """Serve the API and sweep; return what the consumers share with it."""
     Indexes(app, mongo)
     messages, conversations = MessageStore(mongo), ConversationStore(mongo)
+    history = History(mongo, messages)
     people, channels = KnownPeople(app.siblings), Channels(app)
     config = app.config
     acceptance = Acceptance(
-        messages, conversations, people, channels, producer, config.sweep_after_s
+        messages, conversations, history, people, channels, producer, config.sweep_after_s
     )
     for routes in (
         MessageRoutes(acceptance, messages, conversations, producer),
@@ -70,4 +83,4 @@ def serve(
     ):
         app.http.router.add_routes(routes_of(routes))
     app.spawn("sweeper", Sweeper(messages, producer, config).run())
-    return messages, conversations, people
+    return Shared(messages, conversations, history, people)

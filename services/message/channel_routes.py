@@ -5,8 +5,9 @@ from msgspec import Struct
 
 from services.contracts.channels import ChannelState
 from services.contracts.problems import Problem
-from services.message.views import ChannelView, Page, channel_view
+from services.message.views import ChannelView, channel_view
 from services.runtime.channels import Channels
+from services.runtime.http.pages import Page
 from services.runtime.http.routes import endpoint
 from services.runtime.unavailable import Unavailable
 

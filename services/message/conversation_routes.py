@@ -17,12 +17,12 @@ from services.message.conversations import (
     open_conversation,
 )
 from services.message.messages import now
-from services.message.pages import PAGE_LENGTH, Cursor, Limit, cursor_of, position_of
 from services.message.people import KnownPeople
 from services.message.routes import ConversationPath
 from services.message.store import ConversationStore
-from services.message.views import ConversationView, Page, conversation_view
+from services.message.views import ConversationView, conversation_view
 from services.runtime.channels import Channels
+from services.runtime.http.pages import PAGE_LENGTH, Cursor, Limit, Page, cursor_of, position_of
 from services.runtime.http.routes import Label, endpoint
 
 

@@ -10,6 +10,7 @@ from services.contracts.records import MessageReceived
 from services.contracts.status import Status
 from services.contracts.topics import CONVERSATION_EVENTS
 from services.message.conversations import Conversation, open_conversation
+from services.message.history import History
 from services.message.messages import Direction, Message, now
 from services.message.people import KnownPeople
 from services.message.store import ConversationStore, MessageStore
@@ -29,11 +30,13 @@ class InboundConsumer:
         self,
         messages: MessageStore,
         conversations: ConversationStore,
+        history: History,
         people: KnownPeople,
         producer: Producer,
     ) -> None:
         self._messages = messages
         self._conversations = conversations
+        self._history = history
         self._people = people
         self._producer = producer
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
@@ -58,18 +61,14 @@ class InboundConsumer:
             return known
         person = await self._people.contact(_question(record))
         conversation = await self._conversation(record, person)
-        accepted_at = now()
-        seq = await self._conversations.next_seq(conversation.id, accepted_at)
-        if seq is None:
-            raise Unavailable(MONGODB, "a conversation vanished")
         message = Message(
             id=message_id,
             conversation_id=conversation.id,
-            seq=seq,
+            seq=0,
             direction=Direction.INBOUND,
             sender_id=person.user_id,
             channel=record.channel,
-            accepted_at=accepted_at,
+            accepted_at=now(),
             status=Status.DELIVERED,
             rev=1,
             content=record.content,
@@ -79,10 +78,10 @@ class InboundConsumer:
             provider_at=record.provider_at,
             raw=record.raw,
         )
-        same = await self._messages.insert(message)
-        if same is not None:
-            await self._conversations.uncount(conversation.id)
-        return same or message
+        stored = await self._history.append(message)
+        if stored is None:
+            raise Unavailable(MONGODB, "a conversation vanished")
+        return stored.message
 
     async def _conversation(self, record: MessageReceived, person: Person) -> Conversation:
         answered = await self._answered(record.reply_to, person.user_id)

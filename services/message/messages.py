@@ -24,6 +24,13 @@ class Direction(StrEnum):
     INBOUND = "INBOUND"
 
 
+class Order(StrEnum):
+    """Which end of a history comes first."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
 class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that was learned of a delivery. `at` is the provider's time if it gave one."""
 

@@ -8,20 +8,20 @@ from msgspec import Struct
 from services.contracts.problems import Problem
 from services.contracts.topics import CONVERSATION_EVENTS
 from services.message.acceptance import Acceptance, NewMessage
-from services.message.messages import Direction, Message, now
-from services.message.pages import PAGE_LENGTH, Cursor, Limit, Order, cursor_of, position_of, seq_of
+from services.message.messages import Direction, Message, Order, now
 from services.message.store import ConversationStore, MessageStore
 from services.message.views import (
     MessageView,
-    Page,
     StatusView,
     accepted_view,
     message_view,
     status_view,
 )
+from services.runtime.http.pages import PAGE_LENGTH, Cursor, Limit, Page, cursor_of, position_of
 from services.runtime.http.routes import Reply, endpoint
 from services.runtime.kafka.producer import Outgoing, Producer
 
+SEQ_MAX = 2**63 - 1
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 REPLAY_HEADER = "Idempotency-Replay"
@@ -119,7 +119,7 @@ class MessageRoutes:
 
     async def _page(self, conversation_id: UUID, query: HistoryQuery) -> Page[MessageView]:
         listing = f"{conversation_id} {query.order}"
-        after = position_of(query.cursor, listing, seq_of) if query.cursor else None
+        after = position_of(query.cursor, listing, _seq) if query.cursor else None
         found = await self._messages.page(conversation_id, query.order, after, query.limit + 1)
         if not found and await self._conversations.find(conversation_id) is None:
             raise Problem("not_found", "There is no such conversation.")
@@ -129,6 +129,13 @@ class MessageRoutes:
             [message_view(message) for message in shown],
             cursor_of(listing, str(shown[-1].seq)) if more else None,
         )
+
+
+def _seq(position: str) -> int:
+    seq = int(position)
+    if not 0 <= seq <= SEQ_MAX:
+        raise ValueError(seq)
+    return seq
 
 
 def _idempotency_key(request: web.Request) -> str | None:

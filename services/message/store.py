@@ -9,13 +9,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from services.contracts.status import Status
-from services.message.batches import Batches
 from services.message.conversations import PARTICIPANTS_MAX, Conversation, Participant
-from services.message.messages import Direction, Message
-from services.message.pages import Order
+from services.message.messages import Direction, Message, Order
 from services.runtime.app import App
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Document, Mongo
@@ -23,8 +21,6 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 INDEX_RETRY_S = 1.0
-INSERTS_MAX = 100
-DUPLICATE_KEY = 11000
 INDEXES = {
     "messages": [
         IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -92,7 +88,6 @@ class MessageStore:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._inserts: Batches[Message, bool] = Batches(self._insert_many, INSERTS_MAX)
 
     async def find(self, message_id: UUID) -> Message | None:
         """Return a message."""
@@ -109,41 +104,28 @@ class MessageStore:
         self, message_id: UUID | None, idempotency_key: str | None
     ) -> Message | None:
         """Return the message that was accepted under an id or an idempotency key."""
-        names = [
-            {field: value}
-            for field, value in (("_id", message_id), ("idempotency_key", idempotency_key))
-            if value is not None
-        ]
-        if not names:
-            return None
+        found = await self._find_named([(message_id, idempotency_key)])
+        return found[0] if found else None
+
+    async def find_all_same(self, messages: Collection[Message]) -> list[Message | None]:
+        """Return for each message the one that was accepted under its id or idempotency key."""
+        found = await self._find_named([(one.id, one.idempotency_key) for one in messages])
+        by_id = {one.id: one for one in found}
+        by_key = {one.idempotency_key: one for one in found if one.idempotency_key}
+        return [by_id.get(one.id) or by_key.get(one.idempotency_key or "") for one in messages]
+
+    async def _find_named(self, names: Sequence[tuple[UUID | None, str | None]]) -> list[Message]:
+        ids = [message_id for message_id, _ in names if message_id is not None]
+        keys = [key for _, key in names if key is not None]
+        found: list[Message] = []
         async with self._mongo.database() as database:
-            query: Document = names[0] if len(names) == 1 else {"$or": names}
-            return _read(await database.messages.find_one(query), Message)
-
-    async def insert(self, message: Message) -> Message | None:
-        """Store a message durably; return the one that was there before under its names."""
-        if await self._inserts.add(message):
-            return None
-        same = await self.find_same(message.id, message.idempotency_key)
-        if same is None:
-            raise Unavailable(MONGODB, "its indexes refuse what they do not hold")
-        return same
-
-    async def _insert_many(self, messages: Sequence[Message]) -> list[bool]:
-        """Store messages in one write; return for each whether it is new."""
-        documents = [to_document(message) for message in messages]
-        refused: set[int] = set()
-        try:
-            async with self._mongo.database() as database:
-                await database.messages.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            details = error.details or {}
-            if details.get("writeConcernErrors") or any(
-                one["code"] != DUPLICATE_KEY for one in details["writeErrors"]
-            ):
-                raise
-            refused = {one["index"] for one in details["writeErrors"]}
-        return [index not in refused for index in range(len(messages))]
+            for field, values in (("_id", ids), ("idempotency_key", keys)):
+                if values:
+                    query = {field: {"$in": values}}
+                    found += [
+                        msgspec.convert(one, Message) async for one in database.messages.find(query)
+                    ]
+        return found
 
     async def replace_deliveries(self, changes: Sequence[tuple[Message, Message]]) -> bool:
         """Write changed deliveries over the revisions they were made from.
@@ -208,7 +190,7 @@ def _difference(old: Message, new: Message) -> Document:
 
 
 class ConversationStore:
-    """Conversations; `seq` moves with every message, `version` with every participant."""
+    """Conversations; `version` moves with every participant, the rest with every message."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -223,36 +205,6 @@ class ConversationStore:
         """Store a new conversation."""
         async with self._mongo.database() as database:
             await database.conversations.insert_one(to_document(conversation))
-
-    async def next_seq(
-        self, conversation_id: UUID, at: datetime, version: int | None = None
-    ) -> int | None:
-        """Count a message in and return its place in the history.
-
-        None when the conversation does not exist or is not of this version any more.
-        """
-        query: Document = {"_id": conversation_id}
-        if version is not None:
-            query["version"] = version
-        async with self._mongo.database() as database:
-            found = await database.conversations.find_one_and_update(
-                query,
-                {
-                    "$inc": {"seq": 1, "message_count": 1},
-                    "$max": {"last_activity_at": at},
-                    "$unset": {"archived_at": ""},
-                },
-                projection={"seq": True},
-                return_document=ReturnDocument.AFTER,
-            )
-        return None if found is None else found["seq"]
-
-    async def uncount(self, conversation_id: UUID) -> None:
-        """Take back the count of a message that was stored before under the same id."""
-        async with self._mongo.database() as database:
-            await database.conversations.update_one(
-                {"_id": conversation_id}, {"$inc": {"message_count": -1}}
-            )
 
     async def add_participant(
         self, conversation_id: UUID, participant: Participant

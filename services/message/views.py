@@ -1,7 +1,6 @@
 """What the API shows of messages, conversations and channels."""
 
-from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
@@ -10,17 +9,9 @@ from services.contracts.channels import AccountStatus, ChannelState
 from services.contracts.people import Kind
 from services.contracts.records import Reason
 from services.contracts.status import Status
+from services.contracts.times import rfc3339
 from services.message.conversations import Conversation
 from services.message.messages import Delivery, Direction, Message
-
-T = TypeVar("T")
-
-
-class Page(Struct, Generic[T], frozen=True):
-    """Part of a list and where the rest begins; no cursor means that it ends here."""
-
-    items: list[T]
-    next_cursor: str | None
 
 
 class AcceptedView(Struct, frozen=True):
@@ -127,11 +118,6 @@ class ChannelView(Struct, frozen=True, kw_only=True):
     enabled: bool
     capabilities: CapabilitiesView
     accounts: list[AccountView]
-
-
-def rfc3339(time: datetime) -> str:
-    """Return a time as the API writes it: UTC with milliseconds."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _optional(time: datetime | None) -> str | None:

@@ -60,6 +60,10 @@ class WhatsApp:
         )
         return None if answer.status == 200 else _error(answer)  # noqa: PLR2004
 
+    def fits(self, text: str) -> bool:
+        """Tell whether a text is short enough for one message."""
+        return len(text) <= TEXT_LENGTH_MAX
+
     async def send(self, delivery: Delivery) -> Outcome:
         """Send a text once."""
         account = self._accounts[delivery.account]

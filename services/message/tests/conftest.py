@@ -25,8 +25,10 @@ from services.contracts.people import Address, ContactQuery, Kind, People, Peopl
 from services.contracts.status import Status
 from services.message.app import serve
 from services.message.config import MessageConfig
+from services.message.history import History
+from services.message.messages import Message
 from services.message.people import KnownPeople
-from services.message.store import ConversationStore, MessageStore
+from services.message.store import ConversationStore, MessageStore, to_document
 from services.runtime import mongo as runtime_mongo
 from services.runtime.app import App
 from services.runtime.consul import Consul
@@ -167,8 +169,10 @@ class Bench:
     app: App[MessageConfig]
     neighbours: Neighbours
     topics: Topics
+    mongo: Mongo
     messages: MessageStore
     conversations: ConversationStore
+    history: History
     people: KnownPeople
     client: aiohttp.ClientSession
 
@@ -193,6 +197,11 @@ class Bench:
         ) as answer:
             text = await answer.read()
             return answer.status, msgspec.json.decode(text) if text else None, answer.headers
+
+    async def keep(self, *messages: Message) -> None:
+        """Put messages into the collection as they are, past their conversation."""
+        async with self.mongo.database() as database:
+            await database.messages.insert_many([to_document(one) for one in messages])
 
     async def talk(self) -> tuple[UUID, UUID, UUID]:
         """Open a conversation; return its id, an agent in it and a customer in it."""
@@ -261,7 +270,7 @@ async def bench(mongodb_address: str) -> AsyncIterator[Bench]:
         app = App(config, session, Consul(config.consul_http_addr, session))
         stack.push_async_callback(app.close)
         mongo = Mongo(app)
-        messages, conversations, people = serve(app, mongo, topics)
+        shared = serve(app, mongo, topics)
         port = await stack.enter_async_context(served(app.http))
         client = await stack.enter_async_context(
             aiohttp.ClientSession(
@@ -273,6 +282,6 @@ async def bench(mongodb_address: str) -> AsyncIterator[Bench]:
             return not await app.health.down()
 
         await until(ready)
-        yield Bench(app, neighbours, topics, messages, conversations, people, client)
+        yield Bench(app, neighbours, topics, mongo, *shared, client)
         async with mongo.database() as database:
             await database.client.drop_database(database.name)

@@ -13,8 +13,7 @@ from services.contracts.status import Status
 from services.contracts.topics import CONVERSATION_EVENTS, DEAD_LETTERS
 from services.message.consumer import StatusConsumer
 from services.message.inbound import InboundConsumer
-from services.message.messages import Message, now
-from services.message.pages import Order
+from services.message.messages import Message, Order, now
 from services.message.store import MessageStore
 from services.message.tests.conftest import CHANNEL, Bench
 from services.runtime.kafka.consumer import Received
@@ -76,7 +75,9 @@ def statuses(bench: Bench) -> StatusConsumer:
 @pytest.fixture
 def inbound(bench: Bench) -> InboundConsumer:
     """The consumer of what customers write."""
-    return InboundConsumer(bench.messages, bench.conversations, bench.people, bench.topics)
+    return InboundConsumer(
+        bench.messages, bench.conversations, bench.history, bench.people, bench.topics
+    )
 
 
 async def test_a_batch_makes_one_change_and_one_event_of_a_message(

@@ -12,8 +12,7 @@ from services.contracts.people import Kind, Person
 from services.contracts.status import Status
 from services.contracts.topics import CHAT_EVENTS
 from services.message.conversations import Conversation, open_conversation
-from services.message.messages import Direction, Message, now
-from services.message.pages import Order
+from services.message.messages import Direction, Message, Order, now
 from services.message.statuses import fold, pending
 from services.message.sweeper import Sweeper
 from services.message.tests.conftest import CHANNEL, Bench
@@ -63,28 +62,15 @@ def advanced(one: Message, status: Status) -> Message:
 async def test_a_message_comes_back_as_it_was_stored(bench: Bench) -> None:
     """Nothing is lost between a struct and its document."""
     stored = message(uuid4(), 1, reply_to=uuid4(), account="main", body_hash="x")
-    assert await bench.messages.insert(stored) is None
+    await bench.keep(stored)
     assert await bench.messages.find(stored.id) == stored
-
-
-async def test_messages_stored_together_are_each_refused_alone(bench: Bench) -> None:
-    """A name that is taken concerns nobody else in the batch."""
-    there = message(uuid4(), 1, idempotency_key="k 1")
-    await bench.messages.insert(there)
-    new = [message(uuid4(), 1) for _ in range(20)]
-    same_id = replace(there, idempotency_key=None, conversation_id=uuid4())
-    same_key = message(uuid4(), 1, idempotency_key="k 1")
-    attempts = [*new[:10], same_id, same_key, *new[10:]]
-    results = await asyncio.gather(*map(bench.messages.insert, attempts))
-    assert [one for one in results if one is not None] == [there, there]
-    assert len(await bench.messages.find_many([one.id for one in new])) == 20
 
 
 async def test_a_change_over_a_moved_revision_is_told(bench: Bench) -> None:
     """Whoever comes second learns that they must look again; the others are written."""
     conflicted, free = message(uuid4(), 1), message(uuid4(), 1)
-    await bench.messages.insert(conflicted)
-    await bench.messages.insert(free)
+    await bench.keep(conflicted)
+    await bench.keep(free)
     sent, read = advanced(conflicted, Status.SENT), advanced(conflicted, Status.READ)
     assert await bench.messages.replace_deliveries([(conflicted, sent)])
     both = [(conflicted, read), (free, advanced(free, Status.SENT))]
@@ -97,43 +83,19 @@ async def test_a_change_over_a_moved_revision_is_told(bench: Bench) -> None:
 async def test_concurrent_changes_never_hide_one_another(bench: Bench) -> None:
     """Of many writers from one revision exactly one gets through."""
     base = message(uuid4(), 1)
-    await bench.messages.insert(base)
+    await bench.keep(base)
     change = [(base, advanced(base, Status.SENT))]
     results = await asyncio.gather(*(bench.messages.replace_deliveries(change) for _ in range(8)))
     assert results.count(True) == 1
-
-
-async def test_places_are_unique_and_without_gaps(bench: Bench) -> None:
-    """Concurrent messages of one conversation get each a place of its own."""
-    talk = conversation(uuid4(), uuid4())
-    await bench.conversations.insert(talk)
-    places = await asyncio.gather(
-        *(bench.conversations.next_seq(talk.id, now(), talk.version) for _ in range(30))
-    )
-    assert sorted(place for place in places if place) == list(range(1, 31))
-    stored = await bench.conversations.find(talk.id)
-    assert stored is not None
-    assert (stored.seq, stored.message_count) == (30, 30)
-
-
-async def test_no_place_is_given_on_old_knowledge(bench: Bench) -> None:
-    """Once somebody left, a place is taken only by who knows."""
-    anna, bert = uuid4(), uuid4()
-    talk = conversation(anna, bert)
-    await bench.conversations.insert(talk)
-    changed = await bench.conversations.remove_participant(talk.id, bert)
-    assert changed is not None
-    assert await bench.conversations.next_seq(talk.id, now(), talk.version) is None
-    assert await bench.conversations.next_seq(talk.id, now(), changed.version) == 1
 
 
 async def test_a_page_is_not_moved_by_what_arrives(bench: Bench) -> None:
     """Reading on from a place sees what is behind it, once."""
     talk = uuid4()
     for seq in range(1, 6):
-        await bench.messages.insert(message(talk, seq))
+        await bench.keep(message(talk, seq))
     first = await bench.messages.page(talk, Order.DESC, None, 2)
-    await bench.messages.insert(message(talk, 6))
+    await bench.keep(message(talk, 6))
     rest = await bench.messages.page(talk, Order.DESC, first[-1].seq, 10)
     assert [one.seq for one in [*first, *rest]] == [5, 4, 3, 2, 1]
     onward = await bench.messages.page(talk, Order.ASC, 4, 10)
@@ -144,8 +106,8 @@ async def test_an_inbound_message_is_read_once(bench: Bench) -> None:
     """Reading again changes nothing; what we sent cannot be read this way."""
     inbound = message(uuid4(), 1, direction=Direction.INBOUND, status=Status.DELIVERED)
     outbound = message(uuid4(), 1, status=Status.DELIVERED)
-    await bench.messages.insert(inbound)
-    await bench.messages.insert(outbound)
+    await bench.keep(inbound)
+    await bench.keep(outbound)
     for _ in range(2):
         read = await bench.messages.mark_read(inbound.id, now())
         assert read is not None
@@ -166,7 +128,8 @@ async def test_a_customers_last_conversation_is_found(bench: Bench) -> None:
     old, new = conversation(anna, uuid4()), conversation(anna, account="main")
     await bench.conversations.insert(old)
     await bench.conversations.insert(new)
-    await bench.conversations.next_seq(old.id, now() + timedelta(seconds=1))
+    later = message(old.id, 0, accepted_at=now() + timedelta(seconds=1))
+    assert await bench.history.append(later) is not None
     found = await bench.conversations.find_contact(anna, CHANNEL, "main")
     assert found is not None
     assert found.id == old.id
@@ -188,7 +151,7 @@ async def test_what_stays_pending_is_published_again_and_then_left_alone(bench: 
     done = message(uuid4(), 1, sweep_at=due, status=Status.SENT)
     young = message(uuid4(), 1)
     for one in (*old, done, young):
-        await bench.messages.insert(one)
+        await bench.keep(one)
     sweeper = Sweeper(bench.messages, bench.topics, bench.app.config)
     bench.topics.published.clear()
     assert [await sweeper.sweep() for _ in range(2)] == [2, 0]

@@ -1,0 +1,182 @@
+"""Puts messages into the histories of their conversations: a place for each, many at a time.
+
+A place is the next number behind the conversation's last one. The unique index on (conversation,
+place) decides between instances; who loses looks again. One reading, one write of the messages
+and one of their conversations serve all who came meanwhile, so a place costs no turn of its own.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+from pymongo import DESCENDING, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from services.message.batches import Batches
+from services.message.messages import Message
+from services.message.store import MessageStore, to_document
+from services.runtime.mongo import NAME as MONGODB
+from services.runtime.mongo import Mongo
+from services.runtime.unavailable import Unavailable
+
+APPENDS_MAX = 100
+ROUNDS_MAX = 10
+"""How often others may take the places that one batch is after."""
+PATIENCE_ROUNDS = 3
+"""How long somebody who took a place may need to count it before others do."""
+DUPLICATE_KEY = 11000
+
+
+class Entry(Struct, frozen=True):
+    """A message on its way into a history, and the version of the conversation it was made for.
+
+    No version means that it does not matter who takes part.
+    """
+
+    message: Message
+    version: int | None
+
+
+class Appended(Struct, frozen=True):
+    """The message as it is stored; not new when it was there before under the same names."""
+
+    message: Message
+    is_new: bool
+
+
+class _Head(Struct, frozen=True):
+    """Where a conversation stands."""
+
+    seq: int
+    version: int
+
+
+class History:
+    """Stores new messages durably, each at a place of its own."""
+
+    def __init__(self, mongo: Mongo, messages: MessageStore) -> None:
+        self._mongo = mongo
+        self._messages = messages
+        self._appends: Batches[Entry, Appended | None] = Batches(self._append_many, APPENDS_MAX)
+
+    async def append(self, message: Message, version: int | None = None) -> Appended | None:
+        """Store a message behind the last of its conversation.
+
+        None when the conversation does not exist or is not of this version any more.
+        """
+        return await self._appends.add(Entry(message, version))
+
+    async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
+        outcomes: dict[int, Appended | None] = {}
+        for attempt in range(ROUNDS_MAX):
+            waiting = {index: entry for index, entry in enumerate(entries) if index not in outcomes}
+            if not waiting:
+                return [outcomes[index] for index in range(len(entries))]
+            heads = await self._heads({entry.message.conversation_id for entry in waiting.values()})
+            placed = _place(waiting, heads)
+            outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
+            refused = await self._insert(placed)
+            stored = {index: placed[index] for index in placed.keys() - refused}
+            await self._advance(stored.values())
+            outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
+            if refused:
+                repeated, behind = await self._settle({i: placed[i] for i in refused}, heads)
+                outcomes.update(repeated)
+                if attempt >= PATIENCE_ROUNDS:
+                    for conversation_id in behind:
+                        await self._recount(conversation_id)
+        raise Unavailable(MONGODB, "others keep taking the next places of a conversation")
+
+    async def _heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
+        query = {"_id": {"$in": list(conversation_ids)}}
+        async with self._mongo.database() as database:
+            found = database.conversations.find(query, {"seq": True, "version": True})
+            return {one["_id"]: _Head(one["seq"], one["version"]) async for one in found}
+
+    async def _insert(self, placed: Mapping[int, Message]) -> set[int]:
+        """Store messages in one write; return which of them an index refused."""
+        if not placed:
+            return set()
+        indexes, documents = list(placed), [to_document(message) for message in placed.values()]
+        try:
+            async with self._mongo.database() as database:
+                await database.messages.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            if details.get("writeConcernErrors") or any(
+                one["code"] != DUPLICATE_KEY for one in details["writeErrors"]
+            ):
+                raise
+            return {indexes[one["index"]] for one in details["writeErrors"]}
+        return set()
+
+    async def _advance(self, stored: Collection[Message]) -> None:
+        """Count stored messages in their conversations; something was said in them again."""
+        last = {message.conversation_id: message for message in stored}
+        counts = Counter(message.conversation_id for message in stored)
+        updates = [
+            UpdateOne(
+                {"_id": conversation_id},
+                {
+                    "$max": {"seq": message.seq, "last_activity_at": message.accepted_at},
+                    "$inc": {"message_count": counts[conversation_id]},
+                    "$unset": {"archived_at": ""},
+                },
+            )
+            for conversation_id, message in last.items()
+        ]
+        if updates:
+            async with self._mongo.database() as database:
+                await database.conversations.bulk_write(updates, ordered=False)
+
+    async def _settle(
+        self, refused: Mapping[int, Message], heads: Mapping[UUID, _Head]
+    ) -> tuple[dict[int, Appended], set[UUID]]:
+        """Return those of the refused that were there before, and conversations that are behind.
+
+        Behind is a conversation with messages that are not counted yet: somebody is about to, or
+        died before.
+        """
+        same = await self._messages.find_all_same(refused.values())
+        repeated: dict[int, Appended] = {}
+        behind: set[UUID] = set()
+        for (index, message), known in zip(refused.items(), same, strict=True):
+            taken = known or message
+            head = heads.get(taken.conversation_id)
+            if head is not None and head.seq < taken.seq:
+                behind.add(taken.conversation_id)
+            elif known is not None:
+                repeated[index] = Appended(known, is_new=False)
+        return repeated, behind
+
+    async def _recount(self, conversation_id: UUID) -> None:
+        """Bring a conversation up to the messages that it has."""
+        query = {"conversation_id": conversation_id}
+        async with self._mongo.database() as database:
+            last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
+            if last is None:
+                return
+            count = await database.messages.count_documents(query)
+            await database.conversations.update_one(
+                {"_id": conversation_id, "seq": {"$lt": last["seq"]}},
+                {
+                    "$set": {"seq": last["seq"], "message_count": count},
+                    "$max": {"last_activity_at": last["accepted_at"]},
+                },
+            )
+
+
+def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[int, Message]:
+    """Return the messages with their places; without those whose conversation is another now."""
+    places = {conversation_id: head.seq for conversation_id, head in heads.items()}
+    placed: dict[int, Message] = {}
+    for index, entry in entries.items():
+        conversation_id = entry.message.conversation_id
+        head = heads.get(conversation_id)
+        if head is None or entry.version not in (None, head.version):
+            continue
+        places[conversation_id] += 1
+        placed[index] = replace(entry.message, seq=places[conversation_id])
+    return placed
