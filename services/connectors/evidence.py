@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from services.connectors.base import InboundMessage, Reference, StatusUpdate
-from services.connectors.ledger import EarlyStatus
+from services.connectors.rows import EarlyStatus
 from services.contracts.ids import inbound_id
 from services.contracts.records import StatusChanged
 from services.contracts.status import OUTCOME_UNKNOWN, Status

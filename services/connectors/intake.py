@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from services.connectors.base import Connector
 from services.connectors.lanes import Lanes
-from services.connectors.ledger import Ledger, Row
+from services.connectors.ledger import Ledger
+from services.connectors.rows import Row
 from services.contracts.records import DeliveryRequested
 from services.runtime.kafka.consumer import Received
 

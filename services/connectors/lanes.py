@@ -3,8 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from services.connectors.ledger import Lane, Ledger, Row
+from services.connectors.ledger import Ledger
 from services.connectors.reporter import Reporter
+from services.connectors.rows import Lane, Row
 from services.connectors.worker import Tenure, Worker
 from services.runtime.kafka.consumer import Assignments
 from services.runtime.telemetry.log import log

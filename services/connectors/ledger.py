@@ -6,78 +6,22 @@ All times are the database's clock.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
 
 from services.connectors.http import LEASE_S
-from services.contracts.records import Reason
+from services.connectors.rows import Claim, EarlyStatus, Lane, Report, Row, Settled, Taken
 from services.contracts.status import OUTCOME_UNKNOWN, Status
+from services.runtime.batches import Batches
 from services.runtime.postgres import Pool, Postgres
 
 CLAIM_BOUND_S = 2 * LEASE_S + 0.5
 """After this long no byte of a claimed send can still be written: twice the lease and a margin."""
-
-
-class Lane(Struct, frozen=True):
-    """Deliveries that keep their order: one conversation's to one recipient on this channel."""
-
-    partition: int
-    conversation_id: UUID
-    recipient_id: UUID
-
-
-class Row(Struct, frozen=True, kw_only=True):
-    """A delivery as the ledger has it."""
-
-    message_id: UUID
-    recipient_id: UUID
-    part: int
-    conversation_id: UUID
-    partition: int
-    account: str
-    address: str
-    content: str
-    reply_to: UUID | None
-    traceparent: str | None
-    accepted_at: datetime
-    state: str
-    replay_no: int
-    attempts: int
-    attempt_id: UUID | None
-    wait_s: float = 0.0
-    """How long a pending row must wait, or a foreign claim is still to be respected."""
-
-    @property
-    def lane(self) -> Lane:
-        """The lane this delivery is in."""
-        return Lane(self.partition, self.conversation_id, self.recipient_id)
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What the users are to be told about a delivery."""
-
-    message_id: UUID
-    recipient_id: UUID
-    part: int
-    conversation_id: UUID
-    replay_no: int
-    status: Status
-    at: datetime
-    error_code: str | None = None
-    error_detail: str | None = None
-    traceparent: str | None = None
-
-
-class EarlyStatus(Struct, frozen=True, kw_only=True):
-    """A status that came before the answer which tells whose it is."""
-
-    status: Status
-    at: datetime
-    reason: Reason | None = None
+BATCH_MAX = 100
+PACE_S = 0.01
+"""Claims, and results, that come this close together share a write."""
 
 
 _ROW = """
@@ -102,6 +46,8 @@ class Ledger:
         self._postgres = postgres
         self._channel = channel
         self._instance = instance
+        self._claims: Batches[Claim, bool] = Batches(self._claim_many, BATCH_MAX, PACE_S)
+        self._accepts: Batches[Taken, Settled] = Batches(self._accept_many, BATCH_MAX, PACE_S)
 
     @property
     def _pool(self) -> Pool:
@@ -191,25 +137,31 @@ class Ledger:
 
     async def claim(self, row: Row, epoch: int, attempt_id: UUID) -> bool:
         """Claim a pending row under an epoch; False when the epoch or the row has moved on."""
-        answer = await self._pool.execute(
+        return await self._claims.add(Claim(row, epoch, attempt_id))
+
+    async def _claim_many(self, claims: Sequence[Claim]) -> list[bool]:
+        rows = await self._pool.fetch(
             """
-            update ledger.delivery d set state = 'sending', attempt_id = $5, epoch = $6,
-                attempts = attempts + 1, claimed_at = clock_timestamp()
-            from ledger.partition_owner o
-            where d.message_id = $1 and d.recipient_id = $2 and d.channel = $3 and d.part = $4
-                and d.state = 'pending'
+            update ledger.delivery d set state = 'sending', attempt_id = c.attempt_id,
+                epoch = c.epoch, attempts = attempts + 1, claimed_at = clock_timestamp()
+            from unnest($3::uuid[], $4::uuid[], $5::smallint[], $6::bigint[], $7::uuid[])
+                as c (message_id, recipient_id, part, epoch, attempt_id), ledger.partition_owner o
+            where d.message_id = c.message_id and d.recipient_id = c.recipient_id
+                and d.channel = $1 and d.part = c.part and d.state = 'pending'
                 and o.channel = d.channel and o.partition = d.partition
-                and o.epoch = $6 and o.owner = $7
+                and o.epoch = c.epoch and o.owner = $2
+            returning d.attempt_id
             """,
-            row.message_id,
-            row.recipient_id,
             self._channel,
-            row.part,
-            attempt_id,
-            epoch,
             self._instance,
+            [claim.row.message_id for claim in claims],
+            [claim.row.recipient_id for claim in claims],
+            [claim.row.part for claim in claims],
+            [claim.epoch for claim in claims],
+            [claim.attempt_id for claim in claims],
         )
-        return bool(answer == "UPDATE 1")
+        won = {row["attempt_id"] for row in rows}
+        return [claim.attempt_id in won for claim in claims]
 
     async def put_back(self, row: Row, attempt_id: UUID, *, wait_s: float, free: bool) -> None:
         """Make a claimed row pending again, after a wait; `free` gives the attempt back."""
@@ -230,41 +182,51 @@ class Ledger:
             wait_s,
         )
 
-    async def accepted(
-        self, row: Row, attempt_id: UUID, provider_id: str
-    ) -> tuple[Report | None, list[EarlyStatus]]:
+    async def accepted(self, row: Row, attempt_id: UUID, provider_id: str) -> Settled:
         """Store that the provider took the message; return the report and early statuses."""
-        found = await self._pool.fetchrow(
+        return await self._accepts.add(Taken(row, attempt_id, provider_id))
+
+    async def _accept_many(self, taken: Sequence[Taken]) -> list[Settled]:
+        rows = await self._pool.fetch(
             f"""
-            with told as (
-                update ledger.delivery set state = 'sent', provider_id = $6, error_code = null,
-                    error_detail = null, settled_at = clock_timestamp(), reported = false
-                where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
-                    and attempt_id = $5 and (state <> 'failed' or error_code = $7)
-                returning {_REPORT}
+            with given as (
+                select * from unnest($3::uuid[], $4::uuid[], $5::smallint[], $6::text[],
+                    $7::uuid[], $8::text[])
+                    as g (message_id, recipient_id, part, account, attempt, provider_id)
+            ), told as (
+                update ledger.delivery d set state = 'sent', provider_id = g.provider_id,
+                    error_code = null, error_detail = null, settled_at = clock_timestamp(),
+                    reported = false
+                from given g
+                where d.message_id = g.message_id and d.recipient_id = g.recipient_id
+                    and d.channel = $1 and d.part = g.part and d.attempt_id = g.attempt
+                    and (d.state <> 'failed' or d.error_code = $2)
+                returning attempt_id, {_qualified(_REPORT)}
             ), linked as (
                 insert into ledger.provider_message as p
                     (channel, account, provider_id, message_id, recipient_id, part)
-                values ($3, $8, $6, $1, $2, $4)
+                select distinct on (account, provider_id)
+                    $1, account, provider_id, message_id, recipient_id, part from given
                 on conflict (channel, account, provider_id) do update set
                     message_id = excluded.message_id, recipient_id = excluded.recipient_id,
                     part = excluded.part
-                returning parked
+                returning account, provider_id, parked
             )
-            select linked.parked, told.* from linked left join told on true
+            select g.attempt, l.parked, t.* from given g
+            join linked l on l.account = g.account and l.provider_id = g.provider_id
+            left join told t on t.attempt_id = g.attempt
             """,  # noqa: S608 - a constant list of columns
-            row.message_id,
-            row.recipient_id,
             self._channel,
-            row.part,
-            attempt_id,
-            provider_id,
             OUTCOME_UNKNOWN,
-            row.account,
+            [one.row.message_id for one in taken],
+            [one.row.recipient_id for one in taken],
+            [one.row.part for one in taken],
+            [one.row.account for one in taken],
+            [one.attempt_id for one in taken],
+            [one.provider_id for one in taken],
         )
-        values = dict(found or {})
-        early = msgspec.json.decode(values.pop("parked"), type=list[EarlyStatus])
-        return (_report(values) if values["message_id"] is not None else None), early
+        settled = {row["attempt"]: _settled(row) for row in rows}
+        return [settled[one.attempt_id] for one in taken]
 
     async def refused(self, row: Row, attempt_id: UUID, code: str, detail: str) -> Report | None:
         """Store that the message will not be delivered."""
@@ -357,6 +319,18 @@ class Ledger:
             address_of,
         )
         return found
+
+
+def _qualified(columns: str) -> str:
+    return ", ".join(f"d.{column.strip()}" for column in columns.split(","))
+
+
+def _settled(row: Any) -> Settled:
+    values = dict(row)
+    early = msgspec.json.decode(values.pop("parked"), type=list[EarlyStatus])
+    known_before = values.pop("attempt_id") is None
+    del values["attempt"]
+    return Settled(None if known_before else _report(values), early)
 
 
 def _report(row: Any) -> Report:

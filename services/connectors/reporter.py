@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.connectors.ledger import Ledger, Report
+from services.connectors.ledger import Ledger
+from services.connectors.rows import Report
 from services.contracts.records import Reason, StatusChanged
 from services.contracts.topics import STATUS_UPDATES
 from services.runtime.kafka.producer import Outgoing, Producer

@@ -23,8 +23,9 @@ from services.connectors.base import (
     Verdict,
 )
 from services.connectors.evidence import status_changed
-from services.connectors.ledger import CLAIM_BOUND_S, Ledger, Row
+from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.reporter import Reporter
+from services.connectors.rows import Row
 from services.contracts.ids import new_id
 from services.contracts.topics import STATUS_UPDATES
 from services.runtime.kafka.producer import Outgoing, Producer

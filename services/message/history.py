@@ -14,14 +14,16 @@ from msgspec.structs import replace
 from pymongo import DESCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from services.message.batches import Batches
 from services.message.messages import Message
 from services.message.store import MessageStore, to_document
+from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Mongo
 from services.runtime.unavailable import Unavailable
 
 APPENDS_MAX = 100
+PACE_S = 0.01
+"""Messages that come this close together share their writes."""
 ROUNDS_MAX = 10
 """How often others may take the places that one batch is after."""
 PATIENCE_ROUNDS = 3
@@ -59,7 +61,9 @@ class History:
     def __init__(self, mongo: Mongo, messages: MessageStore) -> None:
         self._mongo = mongo
         self._messages = messages
-        self._appends: Batches[Entry, Appended | None] = Batches(self._append_many, APPENDS_MAX)
+        self._appends: Batches[Entry, Appended | None] = Batches(
+            self._append_many, APPENDS_MAX, PACE_S
+        )
 
     async def append(self, message: Message, version: int | None = None) -> Appended | None:
         """Store a message behind the last of its conversation.

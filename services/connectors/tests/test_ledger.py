@@ -13,7 +13,8 @@ import pytest
 
 from services.connectors.base import InboundMessage, Reference, StatusUpdate
 from services.connectors.evidence import Evidence
-from services.connectors.ledger import CLAIM_BOUND_S, Lane, Ledger, Row
+from services.connectors.ledger import CLAIM_BOUND_S, Ledger
+from services.connectors.rows import Lane, Row
 from services.contracts.ids import inbound_id, new_id
 from services.contracts.records import Reason
 from services.contracts.status import OUTCOME_UNKNOWN, Status

@@ -26,8 +26,8 @@ FETCH_WAIT_MS = 200
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 200
-PACE_S = 0.01
-COMMIT_EVERY_S = 0.1
+PACE_S = 0.02
+COMMIT_EVERY_S = 0.25
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
 _log = log(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.message.batches import Batches
+from services.runtime.batches import Batches
 
 
 class Writer:

@@ -11,15 +11,20 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Hands items to a writer, many at a time; who comes while it writes waits for the next.
 
-    Whoever is first in line writes for those behind, so there is no task to own and no delay
-    when there is only one.
+    Whoever is first in line writes for those behind, so there is no task to own. Writes begin at
+    least `pace_s` apart: an item alone is written at once, a stream of them shares its writes.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], items_max: int
+        self,
+        write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        items_max: int,
+        pace_s: float = 0.0,
     ) -> None:
         self._write = write
         self._items_max = items_max
+        self._pace_s = pace_s
+        self._next_at = 0.0
         self._turn = asyncio.Lock()
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
 
@@ -33,6 +38,10 @@ class Batches(Generic[T, R]):
         return outcome.result()
 
     async def _flush(self) -> None:
+        clock = asyncio.get_running_loop().time
+        if (early_s := self._next_at - clock()) > 0 and len(self._waiting) < self._items_max:
+            await asyncio.sleep(early_s)
+        self._next_at = clock() + self._pace_s
         batch = self._waiting[: self._items_max]
         del self._waiting[: self._items_max]
         try:

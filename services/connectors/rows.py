@@ -1,0 +1,91 @@
+"""What the ledger keeps, as values: lanes, rows, claims, results, reports."""
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from msgspec import Struct
+
+from services.contracts.records import Reason
+from services.contracts.status import Status
+
+
+class Lane(Struct, frozen=True):
+    """Deliveries that keep their order: one conversation's to one recipient on this channel."""
+
+    partition: int
+    conversation_id: UUID
+    recipient_id: UUID
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A delivery as the ledger has it."""
+
+    message_id: UUID
+    recipient_id: UUID
+    part: int
+    conversation_id: UUID
+    partition: int
+    account: str
+    address: str
+    content: str
+    reply_to: UUID | None
+    traceparent: str | None
+    accepted_at: datetime
+    state: str
+    replay_no: int
+    attempts: int
+    attempt_id: UUID | None
+    wait_s: float = 0.0
+    """How long a pending row must wait, or a foreign claim is still to be respected."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane this delivery is in."""
+        return Lane(self.partition, self.conversation_id, self.recipient_id)
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What the users are to be told about a delivery."""
+
+    message_id: UUID
+    recipient_id: UUID
+    part: int
+    conversation_id: UUID
+    replay_no: int
+    status: Status
+    at: datetime
+    error_code: str | None = None
+    error_detail: str | None = None
+    traceparent: str | None = None
+
+
+class EarlyStatus(Struct, frozen=True, kw_only=True):
+    """A status that came before the answer which tells whose it is."""
+
+    status: Status
+    at: datetime
+    reason: Reason | None = None
+
+
+class Claim(NamedTuple):
+    """One attempt at a row under the epoch of its partition."""
+
+    row: Row
+    epoch: int
+    attempt_id: UUID
+
+
+class Taken(NamedTuple):
+    """The provider took what was claimed, and named it."""
+
+    row: Row
+    attempt_id: UUID
+    provider_id: str
+
+
+class Settled(NamedTuple):
+    """What a result led to: a report unless it was known before, and statuses that were early."""
+
+    report: Report | None
+    early: list[EarlyStatus]
