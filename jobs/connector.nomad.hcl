@@ -47,6 +47,18 @@ variable "provider_url" {
   default     = ""
 }
 
+variable "webhook_base_url" {
+  type        = string
+  description = "Where providers reach the gateway from outside, for channels that register themselves."
+  default     = ""
+}
+
+variable "quota_profile" {
+  type        = string
+  description = "`real` keeps the provider's limits; a simulator without them takes high-quota."
+  default     = "real"
+}
+
 job "connector" {
   id          = "connector-${var.channel}"
   name        = "connector-${var.channel}"
@@ -127,6 +139,8 @@ job "connector" {
         PYTHONPATH       = var.release
         CHANNEL          = var.channel
         PROVIDER_URL     = var.provider_url
+        WEBHOOK_URL      = var.webhook_base_url == "" ? "" : "${var.webhook_base_url}/webhooks/${var.channel}"
+        QUOTA_PROFILE    = var.quota_profile
       }
 
       # A changed secret is read by new allocations: `nomad job restart -reschedule` replaces them one

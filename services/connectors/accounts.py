@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from services.connectors import http
 from services.connectors.base import Connector, NotWritten, SendError, Unanswered, Verdict
 from services.contracts.channels import STATES_PREFIX, AccountState, AccountStatus, ChannelState
 from services.runtime.app import App
@@ -45,6 +46,15 @@ class Accounts:
         self._set(name, AccountStatus.REFUSED, error.detail)
         self._doubted[name].set()
 
+    async def answers(self, name: str) -> bool:
+        """Tell whether the provider is well enough to answer for an account's credentials."""
+        http.current.set(None)
+        try:
+            error = await self._connector.check_credentials(name)
+        except (NotWritten, Unanswered):
+            return False
+        return error is None or error.verdict not in (Verdict.RETRYABLE, Verdict.AMBIGUOUS)
+
     async def _watch(self, name: str) -> None:
         while True:
             await self._check(name)
@@ -82,7 +92,10 @@ class Accounts:
             self._usable[name].clear()
 
     async def _publish(self) -> None:
-        """Write the channel's state to Consul when it changed; a failure is made up for later."""
+        """Write the channel's state to Consul when it changed; a failure is made up for later.
+
+        What is not checked yet is no news: another instance may know better.
+        """
         current = {name: (state.status, state.detail) for name, state in self._states.items()}
         if current == self._published:
             return
@@ -91,8 +104,11 @@ class Accounts:
             capabilities=self._connector.capabilities,
             accounts=self._states,
         )
+        unchecked = any(s.status is AccountStatus.UNCHECKED for s in self._states.values())
         try:
-            await self._consul.put(STATES_PREFIX + state.channel, msgspec.json.encode(state))
+            await self._consul.put(
+                STATES_PREFIX + state.channel, msgspec.json.encode(state), only_new=unchecked
+            )
         except (OSError, TimeoutError) as error:
             _log.warning("channel_state_not_published", error=repr(error))
             return

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.contracts.channels import Capabilities
 from services.contracts.records import Reason
@@ -20,8 +20,11 @@ class ConnectorConfig(Config, frozen=True, kw_only=True):
     channel: str
     provider_url: str
     send_timeout_s: float = 10.0
+    quota_profile: Annotated[str, Meta(pattern="^(real|high-quota)$")] = "real"
+    """Whether the provider's own limits are kept; simulators of a benchmark have none."""
     sends_max: int = 64
     unknown_deadline_s: float = 120.0
+    parked_deadline_s: float = 600.0
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -36,6 +39,15 @@ class Delivery(Struct, frozen=True, kw_only=True):
     content: str
     reference: str
     reply_to_provider_id: str | None = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a provider takes of one account, and of one account to one recipient."""
+
+    account_per_s: float
+    account_burst: int
+    recipient_interval_s: float
+    recipient_burst: int
 
 
 class Accepted(Struct, frozen=True):
@@ -66,6 +78,8 @@ class SendError(Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     retry_after_s: float | None = None
+    whole_account: bool = False
+    """Of a throttle: every recipient of the account is meant."""
 
 
 Outcome = Accepted | SendError
@@ -147,6 +161,7 @@ class Connector(Protocol):
     accounts: Sequence[str]
     account_scoped: bool
     """True when an address means somebody only within one account."""
+    limits: Limits
 
     async def check_credentials(self, account: str) -> SendError | None:
         """Ask the provider whether the account's credentials are good; None when they are."""

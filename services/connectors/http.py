@@ -55,14 +55,14 @@ def _socket(address: Any) -> socket.socket:
 class ProviderHttp:
     """One provider's API, by its URL or as a service in Consul (`consul://name`)."""
 
-    def __init__(self, url: str, discovery: Discovery, *, timeout_s: float, limit: int) -> None:
+    def __init__(self, url: str, discovery: Discovery, *, timeout_s: float) -> None:
         self._url = url.rstrip("/")
         self._discovery = discovery
         if self._url.startswith(CONSUL_SCHEME):
             discovery.upstream(self._url.removeprefix(CONSUL_SCHEME))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=limit, keepalive_timeout=KEEPALIVE_S, socket_factory=_socket
+                limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=_socket
             ),
             request_class=_LeasedRequest,
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),

@@ -1,17 +1,21 @@
 """Owned partitions and their lanes: who may hand out work, and one task for each busy lane."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from services.connectors.ledger import Ledger
+from services.connectors.outcomes import Outcomes
 from services.connectors.reporter import Reporter
 from services.connectors.rows import Lane, Row
 from services.connectors.worker import Tenure, Worker
-from services.runtime.kafka.consumer import Assignments
+from services.runtime.kafka.eviction import Assignments
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
 
 RETRY_S = 0.2
+BUSY_MAX = 1000
+"""Lanes of one account that are followed at once; the ledger remembers the others."""
 _log = log(__name__)
 
 
@@ -19,15 +23,21 @@ _log = log(__name__)
 class _Busy:
     """A lane with a task that follows it; `more` says that rows were added meanwhile."""
 
+    account: str
     more: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class _Partition(Tenure):
-    """An owned partition and its busy lanes; `loaded` when all its unfinished lanes are busy."""
+    """An owned partition and its busy lanes.
+
+    `loaded` says that its lanes of before were looked at; `waiting` are the accounts with lanes
+    that found no room and are only in the ledger.
+    """
 
     busy: dict[Lane, _Busy] = field(default_factory=dict)
     loaded: bool = False
+    waiting: set[str] = field(default_factory=set)
 
 
 class Lanes(Assignments):
@@ -37,13 +47,18 @@ class Lanes(Assignments):
     confirms their epoch, new ones when their epoch is raised.
     """
 
-    def __init__(self, ledger: Ledger, worker: Worker, reporter: Reporter) -> None:
+    def __init__(
+        self, ledger: Ledger, outcomes: Outcomes, worker: Worker, reporter: Reporter
+    ) -> None:
         self._ledger = ledger
+        self._outcomes = outcomes
         self._worker = worker
         self._reporter = reporter
         self._owned: dict[int, _Partition] = {}
         self._wanted: frozenset[int] | None = None
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._busy: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -79,7 +94,24 @@ class Lanes(Assignments):
                 self._changed.set()
                 await asyncio.sleep(RETRY_S)
 
-    def touch(self, lane: Lane, row: Row | None = None) -> None:
+    async def refill(self) -> None:
+        """Follow lanes that found no room before whenever there is some, for ever."""
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            for partition in list(self._owned.values()):
+                for account in [a for a in partition.waiting if self._busy[a] < BUSY_MAX // 2]:
+                    partition.waiting.discard(account)
+                    try:
+                        await self._touch_all(partition, account)
+                    except Exception as error:
+                        if dependency_of(error) is None:
+                            raise
+                        partition.waiting.add(account)
+                        self._room.set()
+                        await asyncio.sleep(RETRY_S)
+
+    def touch(self, lane: Lane, account: str, row: Row | None = None) -> None:
         """Say that a lane has work; `row` is its head if the lane is idle."""
         partition = self._owned.get(lane.partition)
         if partition is None or self._draining:
@@ -88,9 +120,15 @@ class Lanes(Assignments):
         if busy is not None:
             busy.more = True
             return
-        partition.busy[lane] = _Busy()
+        if self._busy[account] >= BUSY_MAX:
+            partition.waiting.add(account)
+            return
+        # A row that was given is the head only if none of its lane waits in the ledger.
+        is_head = partition.loaded and account not in partition.waiting
+        partition.busy[lane] = _Busy(account)
+        self._busy[account] += 1
         task = asyncio.create_task(
-            self._follow(partition, lane, row if partition.loaded else None), name="lane"
+            self._follow(partition, lane, row if is_head else None), name="lane"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,11 +160,14 @@ class Lanes(Assignments):
         _log.info("partitions_owned", epochs={str(number): e for number, e in epochs.items()})
 
     async def _load(self, partition: _Partition) -> None:
-        for lane in await self._ledger.lanes(partition.partition):
-            self.touch(lane)
+        await self._touch_all(partition)
         partition.loaded = True
-        for report in await self._ledger.unreported(partition.partition):
+        for report in await self._outcomes.unreported(partition.partition):
             await self._reporter.put(report)
+
+    async def _touch_all(self, partition: _Partition, account: str | None = None) -> None:
+        for lane, its_account in await self._ledger.lanes(partition.partition, account):
+            self.touch(lane, its_account)
 
     def _end(self, number: int) -> None:
         partition = self._owned.pop(number, None)
@@ -149,6 +190,9 @@ class Lanes(Assignments):
                     await asyncio.sleep(RETRY_S)
         finally:
             del partition.busy[lane]
+            self._busy[busy.account] -= 1
+            if partition.waiting:
+                self._room.set()
 
     async def _step(
         self, partition: _Partition, lane: Lane, busy: _Busy, given: Row | None

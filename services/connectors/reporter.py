@@ -1,11 +1,11 @@
 """Tells the users' side what the ledger knows: publishes reports, then marks them as told."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from services.connectors.ledger import Ledger
+from services.connectors.outcomes import Outcomes
 from services.connectors.rows import Report
-from services.contracts.records import Reason, StatusChanged
+from services.contracts.records import StatusChanged
 from services.contracts.topics import STATUS_UPDATES
 from services.runtime.kafka.producer import Outgoing, Producer
 from services.runtime.telemetry.log import log
@@ -22,8 +22,8 @@ _log = log(__name__)
 class Reporter:
     """Publishes reports in the order given; what a crash leaves is found by the next owner."""
 
-    def __init__(self, ledger: Ledger, producer: Producer, channel: str) -> None:
-        self._ledger = ledger
+    def __init__(self, outcomes: Outcomes, producer: Producer, channel: str) -> None:
+        self._outcomes = outcomes
         self._producer = producer
         self._channel = channel
         self._waiting: asyncio.Queue[Report] = asyncio.Queue(BACKLOG_MAX)
@@ -50,8 +50,8 @@ class Reporter:
     async def _tell(self, batch: Sequence[Report]) -> None:
         while True:
             try:
-                await self._producer.publish([self._outgoing(report) for report in batch])
-                await self._ledger.mark_reported(batch)
+                await self._producer.publish(list(self._outgoing(batch)))
+                await self._outcomes.mark_reported(batch)
             except Exception as error:
                 dependency = dependency_of(error)
                 if dependency is None:
@@ -61,19 +61,20 @@ class Reporter:
                 continue
             return
 
-    def _outgoing(self, report: Report) -> Outgoing:
-        reason = None
-        if report.error_code is not None:
-            reason = Reason(report.error_code, report.error_detail or "")
-        record = StatusChanged(
-            message_id=report.message_id,
-            conversation_id=report.conversation_id,
-            recipient_id=report.recipient_id,
-            channel=self._channel,
-            status=report.status,
-            at=report.at,
-            observed_at=report.at,
-            reason=reason,
-            replay_no=report.replay_no,
-        )
-        return Outgoing(STATUS_UPDATES, str(report.conversation_id), record, report.traceparent)
+    def _outgoing(self, batch: Sequence[Report]) -> Iterator[Outgoing]:
+        for report in batch:
+            if report.status is None:
+                continue
+            record = StatusChanged(
+                message_id=report.message_id,
+                conversation_id=report.conversation_id,
+                recipient_id=report.recipient_id,
+                channel=self._channel,
+                status=report.status,
+                at=report.at,
+                observed_at=report.at,
+                reason=report.reason,
+                replay_no=report.replay_no,
+                attempts=report.attempts,
+            )
+            yield Outgoing(STATUS_UPDATES, str(report.conversation_id), record, report.traceparent)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from services.contracts.records import Reason
+from services.contracts.records import Attempt, Reason
 from services.contracts.status import Status
 
 
@@ -19,17 +19,19 @@ class Lane(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A delivery as the ledger has it."""
+    """A part of a delivery as the ledger has it."""
 
     message_id: UUID
     recipient_id: UUID
     part: int
+    parts: int
     conversation_id: UUID
     partition: int
     account: str
     address: str
     content: str
     reply_to: UUID | None
+    at_least_once: bool
     traceparent: str | None
     accepted_at: datetime
     state: str
@@ -46,17 +48,21 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What the users are to be told about a delivery."""
+    """What the users are to be told about a delivery; no status means nothing yet.
+
+    `part` and `at` name the row and the result that led to it.
+    """
 
     message_id: UUID
     recipient_id: UUID
     part: int
+    parts: int
     conversation_id: UUID
     replay_no: int
-    status: Status
+    status: Status | None
     at: datetime
-    error_code: str | None = None
-    error_detail: str | None = None
+    reason: Reason | None = None
+    attempts: tuple[Attempt, ...] = ()
     traceparent: str | None = None
 
 

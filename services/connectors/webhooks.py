@@ -7,7 +7,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from services.connectors.base import Connector, InboundMessage, StatusUpdate
+from services.connectors.base import Connector, Echo, InboundMessage, StatusUpdate
+from services.connectors.echoes import Echoes
 from services.connectors.evidence import Evidence
 from services.contracts.problems import Problem
 from services.contracts.records import MessageReceived
@@ -28,9 +29,12 @@ class AccountPath(Struct, frozen=True):
 class Webhooks:
     """What the provider calls, through the gateway."""
 
-    def __init__(self, connector: Connector, evidence: Evidence, producer: Producer) -> None:
+    def __init__(
+        self, connector: Connector, evidence: Evidence, echoes: Echoes, producer: Producer
+    ) -> None:
         self._connector = connector
         self._evidence = evidence
+        self._echoes = echoes
         self._producer = producer
 
     @endpoint("GET", "/webhooks/{account}")
@@ -55,9 +59,13 @@ class Webhooks:
             raise Problem("invalid_json", "The signed body is not JSON of a webhook.") from error
         if updates is None:
             raise Problem("unknown_account", "The webhook is for another account.")
+        echoes = [update for update in updates if isinstance(update, Echo)]
         statuses = [update for update in updates if isinstance(update, StatusUpdate)]
         inbound = [update for update in updates if isinstance(update, InboundMessage)]
-        outgoing = await self._statuses(path.account, statuses)
+        proven = await self._echoes.place(path.account, echoes)
+        if statuses:
+            proven += await self._evidence.place(path.account, statuses)
+        outgoing = [Outgoing(STATUS_UPDATES, str(s.conversation_id), s) for s in proven]
         outgoing += await self._inbound(path.account, inbound)
         await self._producer.publish(outgoing)
         return web.Response()
@@ -65,12 +73,6 @@ class Webhooks:
     def _require(self, account: str) -> None:
         if account not in self._connector.accounts:
             raise Problem("unknown_account")
-
-    async def _statuses(self, account: str, updates: list[StatusUpdate]) -> list[Outgoing]:
-        if not updates:
-            return []
-        placed = await self._evidence.place(account, updates)
-        return [Outgoing(STATUS_UPDATES, str(s.conversation_id), s) for s in placed]
 
     async def _inbound(self, account: str, messages: list[InboundMessage]) -> list[Outgoing]:
         if not messages:

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -10,7 +11,6 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from services.connectors import http
-from services.connectors.accounts import Accounts
 from services.connectors.base import (
     Accepted,
     Connector,
@@ -22,13 +22,12 @@ from services.connectors.base import (
     Unanswered,
     Verdict,
 )
-from services.connectors.evidence import status_changed
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
-from services.connectors.reporter import Reporter
+from services.connectors.results import Results
 from services.connectors.rows import Row
+from services.connectors.sending import Sending
 from services.contracts.ids import new_id
-from services.contracts.topics import STATUS_UPDATES
-from services.runtime.kafka.producer import Outgoing, Producer
+from services.contracts.records import Reason
 from services.runtime.telemetry import trace
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
@@ -63,6 +62,9 @@ class Step(NamedTuple):
     hold_s: float = 0.0
 
 
+_AGAIN = Step(settled=False)
+
+
 class Worker:
     """Brings the head row of a lane to its end."""
 
@@ -70,19 +72,14 @@ class Worker:
         self,
         connector: Connector,
         ledger: Ledger,
-        reporter: Reporter,
-        producer: Producer,
-        accounts: Accounts,
-        *,
-        sends_max: int,
+        results: Results,
+        sending: Sending,
         clock: Callable[[], float],
     ) -> None:
         self._connector = connector
         self._ledger = ledger
-        self._reporter = reporter
-        self._producer = producer
-        self._accounts = accounts
-        self._turns = asyncio.Semaphore(sends_max)
+        self._results = results
+        self._sending = sending
         self._clock = clock
         self.attempting: set[asyncio.Task[Any] | None] = set()
         """The tasks that may not be cancelled: between a claim and its stored result."""
@@ -96,45 +93,58 @@ class Worker:
             return await self._respect(row)
         if row.wait_s > 0:
             return Step(settled=False, hold_s=min(row.wait_s, RETRY_MAX_S))
-        await self._accounts.usable(row.account)
+        if not self._sending.accounts.knows(row.account):
+            return await self._refuse_account(row, tenure)
         reply_to = None
         if row.reply_to is not None:
             reply_to = await self._ledger.provider_id_of(row.reply_to, row.recipient_id)
-        async with self._turns:
-            await tenure.open.wait()
-            if tenure.ended:
-                return Step(settled=False)
-            task = asyncio.current_task()
-            self.attempting.add(task)
-            try:
-                return await self._attempt(row, tenure, reply_to)
-            finally:
-                self.attempting.discard(task)
+        breaker = self._sending.breaker(row.account)
+        await self._sending.leave(row)
+        try:
+            async with self._sending.turns(row.account):
+                await tenure.open.wait()
+                attempt_id = new_id()
+                with self._busy():
+                    lease = http.Lease(self._clock() + http.LEASE_S)
+                    if tenure.ended or not await self._claim(row, tenure, attempt_id):
+                        breaker.abandoned()
+                        return Step(settled=False, hold_s=CLAIM_POLL_S)
+                    outcome = await self._send(row, attempt_id, reply_to, lease)
+                    return await self._persist(lambda: self._store(row, attempt_id, outcome))
+        except BaseException:
+            breaker.abandoned()
+            raise
 
     async def _respect(self, row: Row) -> Step:
         """Wait for a claim that is not ours; past its bound its outcome is unknown."""
         if row.wait_s > 0 or row.attempt_id is None:
             return Step(settled=False, hold_s=min(row.wait_s, CLAIM_POLL_S))
-        report = await self._ledger.unanswered(
-            row, row.attempt_id, "sender_lost", "The sender was lost before it stored an answer."
-        )
-        if report is not None:
-            await self._reporter.put(report)
-        return Step(settled=True)
+        reason = Reason("sender_lost", "The sender was lost before it stored an answer.")
+        await self._ambiguous(row, row.attempt_id, reason, wait_s=0)
+        return _AGAIN
 
-    async def _attempt(self, row: Row, tenure: Tenure, reply_to: str | None) -> Step:
+    async def _refuse_account(self, row: Row, tenure: Tenure) -> Step:
         attempt_id = new_id()
+        with self._busy():
+            if await self._claim(row, tenure, attempt_id):
+                reason = Reason("unknown_account", f"There is no account {row.account!r} any more.")
+                await self._persist(lambda: self._results.refused(row, attempt_id, reason))
+        return _AGAIN
+
+    async def _claim(self, row: Row, tenure: Tenure, attempt_id: UUID) -> bool:
         trace.current.set(trace.proceed(row.traceparent))
-        lease = http.Lease(self._clock() + http.LEASE_S)
         try:
-            if not await self._ledger.claim(row, tenure.epoch, attempt_id):
-                return Step(settled=False, hold_s=CLAIM_POLL_S)
+            return await self._ledger.claim(row, tenure.epoch, attempt_id)
         except Exception as error:
             if dependency_of(error) is None:
                 raise
             # The claim may stand although its answer was lost, and certainly nothing was sent.
-            await self._persist(lambda: self._ledger.put_back(row, attempt_id, wait_s=0, free=True))
-            return Step(settled=False)
+            await self._persist(lambda: self._ledger.put_back(row, attempt_id, wait_s=0))
+            return False
+
+    async def _send(
+        self, row: Row, attempt_id: UUID, reply_to: str | None, lease: http.Lease
+    ) -> Outcome:
         http.current.set(lease)
         delivery = Delivery(
             account=row.account,
@@ -143,11 +153,17 @@ class Worker:
             reference=str(_reference(row, attempt_id)),
             reply_to_provider_id=reply_to,
         )
-        outcome = await self._send(delivery, lease)
-        _attempts.labels(self._connector.name, _label(outcome)).inc()
+        breaker = self._sending.breaker(row.account)
+        outcome, reached = await self._try(delivery, lease)
         if isinstance(outcome, Accepted):
-            await self._persist(lambda: self._accept(row, attempt_id, outcome))
-            return Step(settled=True)
+            breaker.succeeded()
+            _attempts.labels(self._connector.name, "accepted").inc()
+            return outcome
+        if outcome.verdict in (Verdict.RETRYABLE, Verdict.AMBIGUOUS):
+            breaker.failed(row.recipient_id, reached=reached)
+        else:
+            breaker.succeeded()
+        _attempts.labels(self._connector.name, outcome.verdict.lower()).inc()
         _log.warning(
             "send_failed",
             message_id=str(row.message_id),
@@ -155,62 +171,68 @@ class Worker:
             code=outcome.code,
             attempt=row.attempts + 1,
         )
-        return await self._persist(lambda: self._decide(row, attempt_id, outcome))
+        return outcome
 
-    async def _accept(self, row: Row, attempt_id: UUID, outcome: Accepted) -> None:
-        report, early = await self._ledger.accepted(row, attempt_id, outcome.provider_id)
-        await self._producer.publish(
-            [
-                Outgoing(
-                    STATUS_UPDATES,
-                    str(row.conversation_id),
-                    status_changed(self._connector.name, row, status),
-                )
-                for status in early
-            ]
-        )
-        if report is not None:
-            await self._reporter.put(report)
-
-    async def _decide(self, row: Row, attempt_id: UUID, error: SendError) -> Step:
-        """Store what an error means for the delivery."""
-        again = Step(settled=False)
-        if error.verdict is Verdict.AMBIGUOUS:
-            report = await self._ledger.unanswered(row, attempt_id, error.code, error.detail)
-            if report is not None:
-                await self._reporter.put(report)
-            return Step(settled=True, hold_s=CLAIM_BOUND_S)
-        if error.verdict is Verdict.ACCOUNT:
-            self._accounts.doubt(row.account, error)
-            await self._ledger.put_back(row, attempt_id, wait_s=0, free=True)
-            return again
-        if error.verdict is Verdict.THROTTLED:
-            wait_s = error.retry_after_s or RETRY_BASE_S
-            await self._ledger.put_back(row, attempt_id, wait_s=wait_s, free=True)
-            return again
-        if error.verdict is Verdict.RETRYABLE and row.attempts + 1 < ATTEMPTS_MAX:
-            ceiling = min(RETRY_MAX_S, RETRY_BASE_S * 4**row.attempts)
-            wait_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-            await self._ledger.put_back(row, attempt_id, wait_s=wait_s, free=False)
-            return again
-        report = await self._ledger.refused(row, attempt_id, error.code, error.detail)
-        if report is not None:
-            await self._reporter.put(report)
-        return Step(settled=True)
-
-    async def _send(self, delivery: Delivery, lease: http.Lease) -> Outcome:
+    async def _try(self, delivery: Delivery, lease: http.Lease) -> tuple[Outcome, bool]:
+        """Return what the provider made of a delivery, and whether it was there at all."""
         try:
-            return await self._connector.send(delivery)
-        except NotWritten as reason:
-            return SendError(
-                verdict=Verdict.RETRYABLE, code="provider_unreachable", detail=str(reason)
-            )
-        except Unanswered as reason:
-            return SendError(verdict=Verdict.AMBIGUOUS, code="no_answer", detail=str(reason))
+            return await self._connector.send(delivery), True
+        except NotWritten as error:
+            verdict, code, detail = Verdict.RETRYABLE, "provider_unreachable", str(error)
+        except Unanswered as error:
+            verdict, code, detail = Verdict.AMBIGUOUS, "no_answer", str(error)
         except Exception as error:  # noqa: BLE001 - a connector's mistake must not stop its lanes
             _log.error("connector_failed", exc_info=error)
             verdict = Verdict.AMBIGUOUS if lease.written else Verdict.FINAL
-            return SendError(verdict=verdict, code="connector_failed", detail=type(error).__name__)
+            code, detail = "connector_failed", type(error).__name__
+        return SendError(verdict=verdict, code=code, detail=detail), False
+
+    async def _store(self, row: Row, attempt_id: UUID, outcome: Outcome) -> Step:
+        """Store what an outcome means for the delivery."""
+        if isinstance(outcome, Accepted):
+            await self._results.accepted(row, attempt_id, outcome.provider_id)
+            return Step(settled=True)
+        reason = Reason(outcome.code, outcome.detail)
+        if outcome.verdict is Verdict.AMBIGUOUS:
+            return await self._ambiguous(row, attempt_id, reason, wait_s=CLAIM_BOUND_S)
+        if outcome.verdict is Verdict.ACCOUNT:
+            self._sending.accounts.doubt(row.account, outcome)
+            await self._ledger.put_back(row, attempt_id, wait_s=0)
+            return _AGAIN
+        if outcome.verdict is Verdict.THROTTLED:
+            wait_s = outcome.retry_after_s or RETRY_BASE_S
+            if outcome.whole_account:
+                self._sending.quiet(row.account, wait_s)
+            await self._ledger.put_back(row, attempt_id, wait_s=wait_s)
+            return _AGAIN
+        if outcome.verdict is Verdict.RETRYABLE and await self._retry(row, attempt_id, reason):
+            return _AGAIN
+        await self._results.refused(row, attempt_id, reason)
+        return Step(settled=True)
+
+    async def _retry(self, row: Row, attempt_id: UUID, reason: Reason) -> bool:
+        """Put a row back if it may be attempted again; while the provider is away that is free."""
+        breaker = self._sending.breaker(row.account)
+        last = row.attempts + 1 >= ATTEMPTS_MAX
+        if last and not breaker.is_open and not await self._sending.accounts.answers(row.account):
+            breaker.trip()
+        if last and not breaker.is_open:
+            return False
+        ceiling = min(RETRY_MAX_S, RETRY_BASE_S * 4**row.attempts)
+        wait_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
+        failure = None if breaker.is_open else reason
+        await self._ledger.put_back(row, attempt_id, wait_s=wait_s, failure=failure)
+        return True
+
+    async def _ambiguous(
+        self, row: Row, attempt_id: UUID, reason: Reason, *, wait_s: float
+    ) -> Step:
+        """Leave an outcome to evidence, or try again when the caller chose at least once."""
+        if row.at_least_once and row.attempts + 1 < ATTEMPTS_MAX:
+            await self._ledger.put_back(row, attempt_id, wait_s=wait_s, failure=reason)
+            return _AGAIN
+        await self._results.unanswered(row, attempt_id, reason)
+        return Step(settled=True, hold_s=wait_s)
 
     async def _persist(self, store: Callable[[], Awaitable[T]]) -> T:
         """Store a result until it is stored: it is evidence that exists nowhere else."""
@@ -224,6 +246,15 @@ class Worker:
                 _log.warning("result_waits", dependency=dependency)
                 await asyncio.sleep(AWAY_RETRY_S)
 
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        self.attempting.add(task)
+        try:
+            yield
+        finally:
+            self.attempting.discard(task)
+
 
 def _reference(row: Row, attempt_id: UUID) -> Reference:
     return Reference(
@@ -232,7 +263,3 @@ def _reference(row: Row, attempt_id: UUID) -> Reference:
         part=row.part,
         attempt_id=attempt_id,
     )
-
-
-def _label(outcome: Outcome) -> str:
-    return "accepted" if isinstance(outcome, Accepted) else outcome.verdict.lower()

@@ -27,11 +27,20 @@ class Reason(Struct, frozen=True):
     detail: str
 
 
+class Attempt(Struct, frozen=True):
+    """An attempt to send that failed: when, a stable code and one sentence."""
+
+    at: datetime
+    code: str
+    detail: str
+
+
 class PlannedDelivery(Struct, frozen=True, kw_only=True):
     """One recipient on one channel, frozen when the message was accepted."""
 
     recipient_id: UUID
     channel: ChannelName
+    replay_no: int = 0
 
 
 class MessageAccepted(Record, frozen=True, kw_only=True):
@@ -45,11 +54,14 @@ class MessageAccepted(Record, frozen=True, kw_only=True):
     accepted_at: datetime
     account: str | None = None
     reply_to: UUID | None = None
-    replay_no: int = 0
+    at_least_once: bool = False
 
 
 class DeliveryRequested(Record, frozen=True, kw_only=True):
-    """One delivery with the address it goes to (outbound.<channel>)."""
+    """One delivery with the address it goes to (outbound.<channel>).
+
+    `at_least_once` says that an unknown outcome is tried again rather than waited for.
+    """
 
     message_id: UUID
     conversation_id: UUID
@@ -61,10 +73,14 @@ class DeliveryRequested(Record, frozen=True, kw_only=True):
     account: str | None = None
     reply_to: UUID | None = None
     replay_no: int = 0
+    at_least_once: bool = False
 
 
 class StatusChanged(Record, frozen=True, kw_only=True):
-    """Evidence about one delivery (status-updates). `at` is the provider's time if it gave one."""
+    """Evidence about one delivery (status-updates). `at` is the provider's time if it gave one.
+
+    `attempts` tells of the failed attempts behind a failure.
+    """
 
     message_id: UUID
     conversation_id: UUID
@@ -75,6 +91,7 @@ class StatusChanged(Record, frozen=True, kw_only=True):
     observed_at: datetime
     reason: Reason | None = None
     replay_no: int = 0
+    attempts: tuple[Attempt, ...] = ()
 
 
 class MessageReceived(Record, frozen=True, kw_only=True):

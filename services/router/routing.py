@@ -42,7 +42,7 @@ def _one(
             at=now,
             observed_at=now,
             reason=Reason(NO_IDENTITY, "The recipient has no identity on the channel."),
-            replay_no=message.replay_no,
+            replay_no=planned.replay_no,
         )
     return DeliveryRequested(
         message_id=message.message_id,
@@ -54,5 +54,6 @@ def _one(
         content=message.content,
         accepted_at=message.accepted_at,
         reply_to=message.reply_to,
-        replay_no=message.replay_no,
+        replay_no=planned.replay_no,
+        at_least_once=message.at_least_once,
     )

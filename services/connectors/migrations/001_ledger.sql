@@ -10,13 +10,16 @@ create table ledger.partition_owner (
 
 create sequence ledger.lane_position;
 
--- One row for each part of each delivery. A lane is (channel, conversation, recipient); its order
--- is `position`. States: pending, sending (claimed), unknown, sent, failed.
+-- One row for each part of each delivery: a text that is too long for one message goes out in
+-- parts. A lane is (channel, conversation, recipient); its order is `position`. States: pending,
+-- sending (claimed), unknown, sent, failed. `proven` is the rank of the highest status that the
+-- provider gave. `attempt_log` says when and why each attempt that counted failed.
 create table ledger.delivery (
     message_id      uuid not null,
     recipient_id    uuid not null,
     channel         text not null,
     part            smallint not null,
+    parts           smallint not null,
     conversation_id uuid not null,
     partition       integer not null,
     position        bigint not null default nextval('ledger.lane_position'),
@@ -24,6 +27,7 @@ create table ledger.delivery (
     address         text not null,
     content         text not null,
     reply_to        uuid,
+    at_least_once   boolean not null,
     traceparent     text,
     accepted_at     timestamptz not null,
     created_at      timestamptz not null default clock_timestamp(),
@@ -31,11 +35,13 @@ create table ledger.delivery (
                     check (state in ('pending', 'sending', 'unknown', 'sent', 'failed')),
     replay_no       integer not null default 0,
     attempts        integer not null default 0,
+    attempt_log     jsonb not null default '[]',
     attempt_id      uuid,
     epoch           bigint,
     claimed_at      timestamptz,
     next_attempt_at timestamptz,
     provider_id     text,
+    proven          smallint not null default 0,
     error_code      text,
     error_detail    text,
     settled_at      timestamptz,
@@ -43,12 +49,13 @@ create table ledger.delivery (
     primary key (message_id, recipient_id, channel, part)
 );
 create index lane on ledger.delivery (channel, partition, conversation_id, recipient_id, position)
-    where state in ('pending', 'sending');
+    where state in ('pending', 'sending', 'unknown');
 create index unreported on ledger.delivery (channel, partition) where not reported;
-create index outcome_unknown on ledger.delivery (channel, claimed_at) where state = 'unknown';
+create index outcome_unknown on ledger.delivery (channel, account, address) where state = 'unknown';
 
 -- What a provider calls a message, ours or a customer's. Whichever comes first, the answer to a
--- send or a status, makes the row: a status that is early waits in `parked`.
+-- send or a webhook, makes the row: a status that is early waits in `parked`, and so does an echo
+-- of a text, found by whom it went to and what it said.
 create table ledger.provider_message (
     channel      text not null,
     account      text not null,
@@ -56,8 +63,11 @@ create table ledger.provider_message (
     message_id   uuid,
     recipient_id uuid,
     part         smallint,
+    replay_no    integer not null default 0,
     parked       jsonb not null default '[]',
+    echo         text,
     created_at   timestamptz not null default clock_timestamp(),
     primary key (channel, account, provider_id)
 );
 create index provider_message_of on ledger.provider_message (message_id, channel);
+create index unclaimed on ledger.provider_message (channel, created_at) where message_id is null;

@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from services.connectors.base import InboundMessage, Reference, StatusUpdate
+from services.connectors.echoes import Echoes
 from services.connectors.evidence import Evidence
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
+from services.connectors.outcomes import Outcomes
 from services.connectors.rows import Lane, Row
 from services.contracts.ids import inbound_id, new_id
 from services.contracts.records import Reason
@@ -45,6 +47,8 @@ class Bench:
         postgres = cast("Postgres", SimpleNamespace(pool=pool))
         self.first = Ledger(postgres, self.channel, "first")
         self.second = Ledger(postgres, self.channel, "second")
+        self.outcomes = Outcomes(postgres, self.channel)
+        self.echoes = Echoes(postgres, self.channel)
         self.evidence = Evidence(postgres, self.channel)
 
     async def claimed(self) -> tuple[Row, UUID]:
@@ -78,12 +82,14 @@ def delivery(**changes: Any) -> Row:
         message_id=new_id(),
         recipient_id=RECIPIENT,
         part=0,
+        parts=1,
         conversation_id=CONVERSATION,
         partition=3,
         account="main",
         address="55",
         content="oi",
         reply_to=None,
+        at_least_once=False,
         traceparent=None,
         accepted_at=NOW,
         state="pending",
@@ -122,7 +128,7 @@ async def test_intake_keeps_order_and_first_occurrences(bench: Bench) -> None:
         seen.append(row.message_id)
         attempt = new_id()
         assert await bench.first.claim(row, epoch, attempt)
-        await bench.first.accepted(row, attempt, f"p-{row.message_id}")
+        await bench.outcomes.accepted(row, attempt, f"p-{row.message_id}")
     assert seen == [row.message_id for row in rows]
     assert await bench.first.head(LANE) is None
 
@@ -174,7 +180,7 @@ async def test_a_foreign_claim_is_respected_until_its_bound(bench: Bench) -> Non
     await bench.age(CLAIM_BOUND_S)
     row = await head(bench.second)
     assert row.wait_s == 0
-    report = await bench.second.unanswered(row, attempt, "sender_lost", "Lost.")
+    report = await bench.outcomes.unanswered(row, attempt, Reason("sender_lost", "Lost."))
     assert report is not None
     assert report.status is Status.UNKNOWN
     assert await bench.second.head(LANE) is None
@@ -184,21 +190,21 @@ async def test_a_late_result_is_evidence(bench: Bench) -> None:
     """The answer that a zombie reads at last settles what its successor called unknown."""
     row, attempt = await bench.claimed()
     await bench.second.own([3], {})
-    await bench.second.unanswered(row, attempt, "sender_lost", "Lost.")
-    report, _ = await bench.first.accepted(row, attempt, "p1")
+    await bench.outcomes.unanswered(row, attempt, Reason("sender_lost", "Lost."))
+    report, _ = await bench.outcomes.accepted(row, attempt, "p1")
     assert report is not None
     assert report.status is Status.SENT
-    assert await bench.second.give_up([3], 0) == []
+    assert await bench.outcomes.give_up([3], 0) == []
 
 
 async def test_giving_up_is_reported_and_corrected_by_late_evidence(bench: Bench) -> None:
     """Silence past the deadline fails the delivery; a status that comes later still counts."""
     row, attempt = await bench.claimed()
-    await bench.first.unanswered(row, attempt, "no_answer", "Reset.")
+    await bench.outcomes.unanswered(row, attempt, Reason("no_answer", "Reset."))
     await bench.age(10)
-    assert await bench.first.give_up([3], 60) == []
-    given_up = await bench.first.give_up([3], 5)
-    assert [report.error_code for report in given_up] == [OUTCOME_UNKNOWN]
+    assert await bench.outcomes.give_up([3], 60) == []
+    given_up = await bench.outcomes.give_up([3], 5)
+    assert [report.reason and report.reason.code for report in given_up] == [OUTCOME_UNKNOWN]
     placed = await bench.evidence.place("main", [status(row, attempt, Status.DELIVERED)])
     assert [record.status for record in placed] == [Status.DELIVERED]
     state = await bench.pool.fetchval(
@@ -211,7 +217,7 @@ async def test_an_echo_settles_an_unknown_outcome(bench: Bench) -> None:
     """A status with our reference proves the send; a failed one proves the failure."""
     for kind, state in ((Status.SENT, "sent"), (Status.FAILED, "failed")):
         row, attempt = await bench.claimed()
-        await bench.first.unanswered(row, attempt, "no_answer", "Reset.")
+        await bench.outcomes.unanswered(row, attempt, Reason("no_answer", "Reset."))
         update = status(row, attempt, kind, provider_id=f"p-{kind}", reason=Reason("c", "d"))
         placed = await bench.evidence.place("main", [update])
         assert placed[0].message_id == row.message_id
@@ -225,7 +231,7 @@ async def test_a_status_before_its_answer_is_not_stuck(bench: Bench) -> None:
     row, attempt = await bench.claimed()
     early = status(row, attempt, Status.READ, reference=None)
     assert await bench.evidence.place("main", [early]) == []
-    _, parked = await bench.first.accepted(row, attempt, "p1")
+    _, parked = await bench.outcomes.accepted(row, attempt, "p1")
     assert [waiting.status for waiting in parked] == [Status.READ]
     placed = await bench.evidence.place("main", [early])
     assert [record.message_id for record in placed] == [row.message_id]
@@ -242,7 +248,7 @@ async def test_a_status_with_a_strangers_reference_is_parked(bench: Bench) -> No
 async def test_a_put_back_row_waits_and_counts_its_attempts(bench: Bench) -> None:
     """An attempt that was free is not counted, one that was not is."""
     row, attempt = await bench.claimed()
-    await bench.first.put_back(row, attempt, wait_s=30, free=True)
+    await bench.first.put_back(row, attempt, wait_s=30)
     back = await head(bench.first)
     assert (back.state, back.attempts) == ("pending", 0)
     assert 25 < back.wait_s <= 30
@@ -252,26 +258,26 @@ async def test_a_result_of_another_attempt_changes_nothing(bench: Bench) -> None
     """Only the attempt that holds the claim may fail it or put it back."""
     row, _ = await bench.claimed()
     stranger = new_id()
-    assert await bench.first.refused(row, stranger, "c", "d") is None
-    assert await bench.first.unanswered(row, stranger, "c", "d") is None
-    await bench.first.put_back(row, stranger, wait_s=0, free=False)
+    assert await bench.outcomes.refused(row, stranger, Reason("c", "d")) is None
+    assert await bench.outcomes.unanswered(row, stranger, Reason("c", "d")) is None
+    await bench.first.put_back(row, stranger, wait_s=0, failure=Reason("c", "d"))
     assert (await head(bench.first)).state == "sending"
 
 
 async def test_what_was_not_reported_is_found_by_the_next_owner(bench: Bench) -> None:
     """A result stored before a crash is told by the successor, once."""
     row, attempt = await bench.claimed()
-    await bench.first.accepted(row, attempt, "p1")
-    found = await bench.second.unreported(3)
+    await bench.outcomes.accepted(row, attempt, "p1")
+    found = await bench.outcomes.unreported(3)
     assert [report.message_id for report in found] == [row.message_id]
-    await bench.second.mark_reported(found)
-    assert await bench.second.unreported(3) == []
+    await bench.outcomes.mark_reported(found)
+    assert await bench.outcomes.unreported(3) == []
 
 
 async def test_replies_are_translated_both_ways(bench: Bench) -> None:
     """A customer's reply names our message, and our reply names theirs."""
     row, attempt = await bench.claimed()
-    await bench.first.accepted(row, attempt, "p1")
+    await bench.outcomes.accepted(row, attempt, "p1")
     inbound = InboundMessage(
         provider_id="p2", address="55", at=NOW, content="sim", reply_to_provider_id="p1"
     )

@@ -7,7 +7,16 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
-from services.connectors.base import Accepted, Answer, Delivery, Http, Outcome, SendError, Update
+from services.connectors.base import (
+    Accepted,
+    Answer,
+    Delivery,
+    Http,
+    Limits,
+    Outcome,
+    SendError,
+    Update,
+)
 from services.connectors.whatsapp import payloads
 from services.connectors.whatsapp.config import Account, Config
 from services.connectors.whatsapp.errors import send_error
@@ -40,6 +49,9 @@ class WhatsApp:
 
     name = "WHATSAPP"
     account_scoped = False
+    limits = Limits(
+        account_per_s=80, account_burst=80, recipient_interval_s=6.0, recipient_burst=45
+    )
     capabilities = Capabilities(
         receipts=(Status.SENT, Status.DELIVERED, Status.READ), text_length_max=TEXT_LENGTH_MAX
     )

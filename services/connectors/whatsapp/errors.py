@@ -10,7 +10,8 @@ from services.connectors.base import SendError, Verdict
 RETRY_AFTER_DEFAULT_S = 4.0
 _AUTHENTICATION = (0, 190)
 _PERMISSION = (3, 10, *range(200, 300), 368, 131005, 131031, 131042, 131045, 133010, 133016)
-_THROTTLE = (4, 80007, 130429, 131048, 131056)
+_ACCOUNT_THROTTLE = (4, 80007, 130429, 131048)
+_THROTTLE = (*_ACCOUNT_THROTTLE, 131056)
 _SERVICE = (2, 131016, 131053, 131057)
 _MAYBE_PROCESSED = (1, 131000)
 _FINAL = (
@@ -37,7 +38,11 @@ def send_error(status: int, code: int | None, detail: str, headers: Mapping[str,
         retry_after_s = _seconds(headers.get("Retry-After")) or RETRY_AFTER_DEFAULT_S
     name = f"provider_{code}" if code is not None else f"provider_http_{status}"
     return SendError(
-        verdict=verdict, code=name, detail=detail or "no detail", retry_after_s=retry_after_s
+        verdict=verdict,
+        code=name,
+        detail=detail or "no detail",
+        retry_after_s=retry_after_s,
+        whole_account=code in _ACCOUNT_THROTTLE,
     )
 
 

@@ -42,6 +42,7 @@ EXAMPLES: list[AnyRecord] = [
         at=AT,
         observed_at=AT,
         reason=Reason("code", "A sentence."),
+        attempts=(records.Attempt(AT, "code", "A sentence."),),
     ),
     records.MessageReceived(
         channel="CHANNEL",

@@ -1,0 +1,83 @@
+"""What time decides: unknown outcomes that are given up, statuses that nobody claims, gauges."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+from prometheus_client import Gauge
+
+from services.connectors.base import ConnectorConfig
+from services.connectors.evidence import Evidence, Parked
+from services.connectors.lanes import Lanes
+from services.connectors.outcomes import Outcomes
+from services.connectors.reporter import Reporter
+from services.contracts.records import DeadLetter, Reason
+from services.contracts.topics import DEAD_LETTERS
+from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import dependency_of
+
+EVERY_S = 2.0
+UNCLAIMED = "unclaimed_status"
+_log = log(__name__)
+_depth = Gauge(
+    "chat4all_ledger_rows",
+    "Deliveries in the ledger that are not finished, by channel and state.",
+    ["channel", "state"],
+)
+
+
+class Housekeeping:
+    """Looks at the ledger again and again."""
+
+    def __init__(
+        self,
+        config: ConnectorConfig,
+        outcomes: Outcomes,
+        evidence: Evidence,
+        lanes: Lanes,
+        reporter: Reporter,
+        producer: Producer,
+    ) -> None:
+        self._config = config
+        self._outcomes = outcomes
+        self._evidence = evidence
+        self._lanes = lanes
+        self._reporter = reporter
+        self._producer = producer
+
+    async def run(self) -> None:
+        """Do what is due, for ever; what cannot be done now is done the next time."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self._once()
+            except Exception as error:
+                if dependency_of(error) is None:
+                    raise
+
+    async def _once(self) -> None:
+        partitions = self._lanes.partitions
+        deadline_s = self._config.unknown_deadline_s
+        for report in await self._outcomes.give_up(partitions, deadline_s):
+            await self._reporter.put(report)
+        unclaimed = await self._evidence.expire(self._config.parked_deadline_s)
+        if unclaimed:
+            _log.warning("statuses_unclaimed", count=len(unclaimed))
+            await self._producer.publish([self._letter(parked) for parked in unclaimed])
+        depth = await self._outcomes.depth()
+        for state in ("pending", "sending", "unknown"):
+            _depth.labels(self._config.channel, state).set(depth.get(state, 0))
+
+    def _letter(self, parked: Parked) -> Outgoing:
+        source = f"webhooks.{self._config.channel}"
+        letter = DeadLetter(
+            topic=source,
+            partition=0,
+            offset=0,
+            key=f"{parked.account} {parked.provider_id}".encode(),
+            value=msgspec.json.encode(parked.statuses),
+            reason=Reason(UNCLAIMED, "A status came for a message that nobody sent."),
+            at=datetime.now(UTC),
+        )
+        return Outgoing(DEAD_LETTERS, source, letter)
