@@ -5,7 +5,9 @@ from collections import defaultdict
 from aiohttp import web
 
 from services.api_gateway.access import access, allowed, is_account
+from services.api_gateway.docs import OPEN_PATHS
 from services.api_gateway.keys import Keys, presented
+from services.contracts.ids import new_id
 from services.contracts.people import ApiKeyGrant
 from services.contracts.problems import Problem
 from services.runtime.channels import Channels
@@ -21,6 +23,9 @@ from services.runtime.telemetry import trace
 API_PREFIX = "/api/v1/"
 WEBHOOK_PREFIX = "/webhooks/"
 API_KEY_ID_HEADER = "X-Api-Key-Id"
+SUGGESTED_ID_HEADER = "X-Suggested-Id"
+"""Names what a request creates unless its body does, so that it can be repeated elsewhere."""
+ACCEPTING = ("POST", "/api/v1/messages")
 WEBHOOK_SIZE_MAX_BYTES = 4 * 1024 * 1024
 WEBHOOKS_IN_FLIGHT_MAX = 64
 """For each channel: one provider's storm leaves the others their share."""
@@ -30,7 +35,14 @@ _SENT_ON = ("Content-Type", "Idempotency-Key", "Accept")
 _SENT_BACK = ("Content-Type", "Retry-After", "Location", "Allow", "Idempotency-Replay")
 _OURS = {
     name.lower()
-    for name in (API_KEY_ID_HEADER, EXPECT_HEADER, REQUEST_ID_HEADER, "X-API-Key", trace.HEADER)
+    for name in (
+        API_KEY_ID_HEADER,
+        SUGGESTED_ID_HEADER,
+        EXPECT_HEADER,
+        REQUEST_ID_HEADER,
+        "X-API-Key",
+        trace.HEADER,
+    )
 }
 _PROVIDERS = ("content-type", "user-agent")
 
@@ -45,8 +57,11 @@ class GatewayRoutes:
         self._in_flight: defaultdict[str, int] = defaultdict(int)
 
     async def guard(self, request: web.Request) -> None:
-        """Let webhooks pass to be verified by their connector, and all else by its API key."""
-        if request.path.startswith(WEBHOOK_PREFIX):
+        """Let webhooks pass to be verified by their connector, and all else by its API key.
+
+        The description of the API is for everybody.
+        """
+        if request.path.startswith(WEBHOOK_PREFIX) or request.path in OPEN_PATHS:
             return
         request[GRANT] = await self._keys.grant(presented(request))
 
@@ -61,6 +76,7 @@ class GatewayRoutes:
             raise Problem("missing_scope", f"It takes the scope {found.scope}.")
         headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
         headers[API_KEY_ID_HEADER] = str(grant.key_id)
+        headers[SUGGESTED_ID_HEADER] = str(new_id())
         body = await read_body(request, BODY_SIZE_MAX_BYTES) if request.can_read_body else None
         return await self._forward(request, found.service, _within_api(request), body, headers)
 
@@ -99,7 +115,7 @@ class GatewayRoutes:
             body=body,
             headers=headers,
             timeout_s=CALL_TIMEOUT_S,
-            repeatable=request.method == "GET",
+            repeatable=request.method == "GET" or (request.method, path) == ACCEPTING,
         )
         return _answer(answer)
 

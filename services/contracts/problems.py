@@ -35,6 +35,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "no_identity": (422, "A recipient has no identity on the channel."),
     "idempotency_key_conflict": (422, "The idempotency key was used for another message."),
     "text_too_long": (422, "The text is longer than the channel allows."),
+    "rate_limited": (429, "The API key sends more than it may; wait and repeat the request."),
     "internal_error": (500, "Something went wrong here; the request id names it in our logs."),
     "unavailable": (503, "Something this needs is away; the same request may be repeated."),
 }

@@ -22,6 +22,7 @@ from services.message.store import ConversationStore, MessageStore
 from services.runtime.channels import Channels
 from services.runtime.http.routes import Text
 from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.telemetry import metrics
 from services.runtime.unavailable import Unavailable
 
 CONVERSATIONS_MAX = 10_000
@@ -70,34 +71,44 @@ class Acceptance:
         self._names: Cache[UUID | str, bool] = Cache(NAMES_MAX)
         self._accepting = 0
 
-    async def accept(self, body: NewMessage, idempotency_key: str | None) -> tuple[Message, bool]:
-        """Return the message, stored and published, and whether it had been accepted before."""
+    async def accept(
+        self, body: NewMessage, idempotency_key: str | None, suggested_id: UUID | None = None
+    ) -> tuple[Message, bool]:
+        """Return the message, stored and published, and whether it had been accepted before.
+
+        A message that does not name itself gets the suggested id.
+        """
+        message_id = body.message_id or suggested_id or new_id()
         if self._accepting >= ACCEPTING_MAX:
             raise Problem("unavailable", "Too many messages at once.", retry_after_s=1)
         self._accepting += 1
         try:
-            message, repeated = await self._store(body, idempotency_key)
+            message, repeated = await self._store(body, message_id, idempotency_key)
+            if not repeated:
+                metrics.messages_accepted.labels(message.channel).inc()
             if message.status is Status.PENDING:
                 await publish(self._producer, [message])
         finally:
             self._accepting -= 1
         return message, repeated
 
-    async def _store(self, body: NewMessage, idempotency_key: str | None) -> tuple[Message, bool]:
+    async def _store(
+        self, body: NewMessage, message_id: UUID, idempotency_key: str | None
+    ) -> tuple[Message, bool]:
         """Store the message unless it is there; what was accepted once is not refused later."""
-        if self._tried(body.message_id, idempotency_key):
-            same = await self._messages.find_same(body.message_id, idempotency_key)
+        if self._tried(message_id, idempotency_key):
+            same = await self._messages.find_same(message_id, idempotency_key)
             if same is not None:
                 return check_repeated(body, same), True
         for attempt in range(ATTEMPTS_MAX):
             remembered = self._known.get(body.conversation_id) if attempt == 0 else None
             try:
                 conversation = remembered or await self._load(body.conversation_id)
-                message = await self._plan(body, conversation, idempotency_key)
+                message = await self._plan(body, conversation, message_id, idempotency_key)
             except Problem:
                 if remembered is not None:
                     continue
-                same = await self._messages.find_same(body.message_id, idempotency_key)
+                same = await self._messages.find_same(message_id, idempotency_key)
                 if same is None:
                     raise
                 return check_repeated(body, same), True
@@ -129,7 +140,11 @@ class Acceptance:
         return conversation
 
     async def _plan(
-        self, body: NewMessage, conversation: Conversation, idempotency_key: str | None
+        self,
+        body: NewMessage,
+        conversation: Conversation,
+        message_id: UUID,
+        idempotency_key: str | None,
     ) -> Message:
         """Return the message as it will be stored, all but its place in the history."""
         await self._check_sender(body.sender_id, conversation)
@@ -141,7 +156,7 @@ class Acceptance:
         await self._check_reply(body, conversation)
         accepted_at = now()
         return Message(
-            id=body.message_id or new_id(),
+            id=message_id,
             conversation_id=conversation.id,
             seq=0,
             direction=Direction.OUTBOUND,

@@ -22,6 +22,7 @@ from services.message.store import ConversationStore, Indexes, MessageStore
 from services.message.sweeper import Sweeper
 from services.runtime.app import App
 from services.runtime.channels import Channels
+from services.runtime.http.openapi import PartRoutes
 from services.runtime.http.routes import routes_of
 from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.producer import Producer
@@ -76,11 +77,12 @@ def serve(app: App[MessageConfig], mongo: Mongo, producer: Producer) -> Shared:
     acceptance = Acceptance(
         messages, conversations, history, people, channels, producer, config.sweep_after_s
     )
-    for routes in (
+    public = (
         MessageRoutes(acceptance, messages, conversations, producer),
         ConversationRoutes(conversations, people, channels),
         ChannelRoutes(channels),
-    ):
+    )
+    for routes in (*public, PartRoutes(*public)):
         app.http.router.add_routes(routes_of(routes))
     app.spawn("sweeper", Sweeper(messages, producer, config).run())
     return Shared(messages, conversations, history, people)

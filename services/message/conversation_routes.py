@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 from services.contracts.ids import new_id
 from services.contracts.people import Person
 from services.contracts.problems import Problem
-from services.contracts.records import ChannelName
 from services.message.conversations import (
     PARTICIPANTS_MAX,
+    PARTICIPANTS_MIN,
     Conversation,
     Participant,
     check_participants,
@@ -23,14 +23,21 @@ from services.message.store import ConversationStore
 from services.message.views import ConversationView, conversation_view
 from services.runtime.channels import Channels
 from services.runtime.http.pages import PAGE_LENGTH, Cursor, Limit, Page, cursor_of, position_of
-from services.runtime.http.routes import Label, endpoint
+from services.runtime.http.routes import Channel, Label, endpoint
 
 
 class NewConversation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is to talk, and on which channel unless a message says otherwise."""
 
-    participants: Annotated[list[UUID], Meta(max_length=PARTICIPANTS_MAX)]
-    primary_channel: ChannelName
+    participants: Annotated[
+        list[UUID],
+        Meta(
+            min_length=PARTICIPANTS_MIN,
+            max_length=PARTICIPANTS_MAX,
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ]
+    primary_channel: Channel
     title: Label | None = None
 
 
@@ -64,7 +71,9 @@ class ConversationRoutes:
         self._people = people
         self._channels = channels
 
-    @endpoint("POST", "/api/v1/conversations", status=201)
+    @endpoint(
+        "POST", "/api/v1/conversations", status=201, codes=("unknown_channel", "unknown_user")
+    )
     async def open(self, body: NewConversation) -> ConversationView:
         """Open a conversation among people who exist."""
         check_participants(body.participants)
@@ -104,7 +113,9 @@ class ConversationRoutes:
         """Show a conversation."""
         return conversation_view(await self._find(path.conversation_id))
 
-    @endpoint("POST", "/api/v1/conversations/{conversation_id}/participants")
+    @endpoint(
+        "POST", "/api/v1/conversations/{conversation_id}/participants", codes=("unknown_user",)
+    )
     async def add_participant(
         self, path: ConversationPath, body: NewParticipant
     ) -> ConversationView:

@@ -1,9 +1,10 @@
 """The API of messages: accept, show, list, mark as read."""
 
+from typing import Annotated
 from uuid import UUID
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
 from services.contracts.problems import Problem
 from services.contracts.topics import CONVERSATION_EVENTS
@@ -11,6 +12,7 @@ from services.message.acceptance import Acceptance, NewMessage
 from services.message.messages import Direction, Message, Order, now
 from services.message.store import ConversationStore, MessageStore
 from services.message.views import (
+    AcceptedView,
     MessageView,
     StatusView,
     accepted_view,
@@ -22,11 +24,27 @@ from services.runtime.http.routes import Reply, endpoint
 from services.runtime.kafka.producer import Outgoing, Producer
 
 SEQ_MAX = 2**63 - 1
-IDEMPOTENCY_HEADER = "Idempotency-Key"
-IDEMPOTENCY_KEY_LENGTH_MAX = 255
 REPLAY_HEADER = "Idempotency-Replay"
 API_KEY_ID_HEADER = "X-Api-Key-Id"
 """Set by the gateway: idempotency keys of different API keys have nothing to do with each other."""
+SUGGESTED_ID_HEADER = "X-Suggested-Id"
+"""Set by the gateway: the id of a message that has none, the same when the gateway repeats it."""
+
+
+class AcceptHeaders(Struct, frozen=True):
+    """By what a repeated request is known."""
+
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                max_length=255,
+                pattern=r"\A[!-~]([ -~]*[!-~])?\Z",
+                description="Repeated with the same key, a request is answered as the first time.",
+            ),
+        ]
+        | None
+    ) = field(name="Idempotency-Key", default=None)
 
 
 class MessagePath(Struct, frozen=True):
@@ -70,12 +88,32 @@ class MessageRoutes:
         self._conversations = conversations
         self._producer = producer
 
-    @endpoint("POST", "/api/v1/messages", status=202)
-    async def accept(self, body: NewMessage, request: web.Request) -> Reply:
+    @endpoint(
+        "POST",
+        "/api/v1/messages",
+        status=202,
+        answer=AcceptedView,
+        codes=(
+            "message_id_conflict",
+            "idempotency_key_conflict",
+            "unknown_conversation",
+            "unknown_user",
+            "unknown_reply",
+            "not_a_participant",
+            "no_recipient",
+            "unknown_channel",
+            "channel_disabled",
+            "no_identity",
+            "text_too_long",
+        ),
+        answer_headers={REPLAY_HEADER: "`true` when the message had been accepted before."},
+    )
+    async def accept(self, body: NewMessage, headers: AcceptHeaders, request: web.Request) -> Reply:
         """Take a message; the answer follows its durable storage and publication."""
-        message, repeated = await self._acceptance.accept(body, _idempotency_key(request))
-        headers = {REPLAY_HEADER: "true"} if repeated else {}
-        return Reply(accepted_view(message), 202, headers)
+        key = _idempotency_key(headers, request)
+        message, repeated = await self._acceptance.accept(body, key, _suggested_id(request))
+        replay = {REPLAY_HEADER: "true"} if repeated else {}
+        return Reply(accepted_view(message), 202, replay)
 
     @endpoint("GET", "/api/v1/messages/{message_id}")
     async def show(self, path: MessagePath) -> MessageView:
@@ -101,7 +139,7 @@ class MessageRoutes:
         await self._producer.publish([event])
         return message_view(message)
 
-    @endpoint("GET", "/api/v1/messages")
+    @endpoint("GET", "/api/v1/messages", codes=("not_found",))
     async def list_messages(self, query: MessagesQuery) -> Page[MessageView]:
         """List the history of a conversation."""
         return await self._page(query.conversation_id, query)
@@ -138,14 +176,12 @@ def _seq(position: str) -> int:
     return seq
 
 
-def _idempotency_key(request: web.Request) -> str | None:
-    key = request.headers.get(IDEMPOTENCY_HEADER)
-    if key is None:
+def _suggested_id(request: web.Request) -> UUID | None:
+    given = request.headers.get(SUGGESTED_ID_HEADER)
+    return UUID(given) if given else None
+
+
+def _idempotency_key(headers: AcceptHeaders, request: web.Request) -> str | None:
+    if headers.idempotency_key is None:
         return None
-    if not 1 <= len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable():
-        raise Problem(
-            "invalid_field",
-            f"Send 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters.",
-            field=IDEMPOTENCY_HEADER,
-        )
-    return f"{request.headers.get(API_KEY_ID_HEADER, '')} {key}"
+    return f"{request.headers.get(API_KEY_ID_HEADER, '')} {headers.idempotency_key}"

@@ -1,9 +1,10 @@
 """What the API shows of messages, conversations and channels."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.contracts.channels import AccountStatus, ChannelState
 from services.contracts.people import Kind
@@ -12,22 +13,23 @@ from services.contracts.status import Status
 from services.contracts.times import rfc3339
 from services.message.conversations import Conversation
 from services.message.messages import Delivery, Direction, Message
+from services.runtime.http.routes import Timestamp
 
 
 class AcceptedView(Struct, frozen=True):
     """The answer to a message that was accepted."""
 
     message_id: UUID
-    status: Status
-    timestamp: str
+    status: Annotated[Status, Meta(examples=["PENDING"])]
+    timestamp: Timestamp
 
 
 class EvidenceView(Struct, frozen=True, kw_only=True):
     """One thing that was learned of a delivery."""
 
     status: Status
-    at: str
-    observed_at: str
+    at: Timestamp
+    observed_at: Timestamp
     reason: Reason | None
     replay_no: int
 
@@ -40,7 +42,7 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
     status: Status
     reason: Reason | None
     replay_no: int
-    updated_at: str
+    updated_at: Timestamp
     history: list[EvidenceView]
 
 
@@ -68,9 +70,9 @@ class MessageView(Struct, frozen=True, kw_only=True):
     reply_to: UUID | None
     status: Status
     rev: int
-    timestamp: str
-    provider_at: str | None
-    read_at: str | None
+    timestamp: Timestamp
+    provider_at: Timestamp | None
+    read_at: Timestamp | None
 
 
 class ParticipantView(Struct, frozen=True):
@@ -78,7 +80,7 @@ class ParticipantView(Struct, frozen=True):
 
     user_id: UUID
     kind: Kind
-    joined_at: str
+    joined_at: Timestamp
 
 
 class ConversationView(Struct, frozen=True, kw_only=True):
@@ -90,9 +92,9 @@ class ConversationView(Struct, frozen=True, kw_only=True):
     primary_channel: str
     account: str | None
     message_count: int
-    created_at: str
-    last_activity_at: str
-    archived_at: str | None
+    created_at: Timestamp
+    last_activity_at: Timestamp
+    archived_at: Timestamp | None
 
 
 class AccountView(Struct, frozen=True):
@@ -100,7 +102,7 @@ class AccountView(Struct, frozen=True):
 
     account: str
     status: AccountStatus
-    checked_at: str
+    checked_at: Timestamp
     detail: str | None
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from services.runtime.app import App
+from services.runtime.http.openapi import PartRoutes
 from services.runtime.http.routes import routes_of
 from services.runtime.postgres import RETRY_S, Postgres
 from services.runtime.telemetry.log import log
@@ -21,7 +22,8 @@ def build(app: App[UserConfig]) -> None:
     """Put the user service together."""
     postgres = Postgres(app, "users", Path(__file__).parent / "migrations")
     store = Store(postgres)
-    for routes in (UserRoutes(store), ApiKeyRoutes(store), InternalRoutes(store)):
+    public = (UserRoutes(store), ApiKeyRoutes(store))
+    for routes in (*public, InternalRoutes(store), PartRoutes(*public)):
         app.http.router.add_routes(routes_of(routes))
     app.spawn("bootstrap", _bootstrap(app.config, postgres, store))
 

@@ -85,7 +85,7 @@ class UserRoutes:
             raise Problem("not_found")
         return user_view(found)
 
-    @endpoint("POST", "/api/v1/identities", status=201)
+    @endpoint("POST", "/api/v1/identities", status=201, codes=("identity_taken", "unknown_user"))
     async def add_identity(self, body: NewIdentity, request: web.Request) -> IdentityView:
         """Give a user an address on a channel."""
         try:

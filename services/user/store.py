@@ -179,8 +179,8 @@ class Store:
 
     async def _owner(self, channel: str, account: str | None, address: str) -> UUID | None:
         found: UUID | None = await self._pool.fetchval(
-            "select user_id from users.identity"
-            " where channel = $1 and coalesce(account, '') = coalesce($2, '') and address = $3",
+            "select user_id from users.identity where channel = $1 and address = $3"
+            " and (account is null or account = $2) order by account nulls last limit 1",
             channel,
             account,
             address,

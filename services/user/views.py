@@ -6,13 +6,15 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from services.contracts.people import Kind
-from services.contracts.records import ChannelName
 from services.contracts.times import rfc3339
 from services.runtime.http.pages import PAGE_LENGTH, Cursor, Limit
-from services.runtime.http.routes import Label
+from services.runtime.http.routes import Channel, Label, Timestamp
+from services.user.scopes import SCOPES
 from services.user.store import ApiKey, Event, Identity, User
 
 AccountName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[A-Za-z0-9_.-]+\Z")]
+
+Scope = Annotated[str, Meta(extra_json_schema={"enum": sorted(SCOPES)})]
 
 
 class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,9 +34,9 @@ class NewIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Asks for an address to be a user's; no account means any of ours."""
 
     user_id: UUID
-    channel: ChannelName
-    address: Label
-    account: AccountName | None = None
+    channel: Channel
+    address: Annotated[Label, Meta(examples=["5511999990000"])]
+    account: Annotated[AccountName, Meta(examples=["main"])] | None = None
     name: Label | None = None
 
 
@@ -42,7 +44,7 @@ class NewApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Asks for an API key with these scopes."""
 
     name: Label
-    scopes: Annotated[list[str], Meta(min_length=1, max_length=32)]
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=32)]
 
 
 class UserPath(Struct, frozen=True):
@@ -82,7 +84,7 @@ class UserView(Struct, frozen=True, kw_only=True):
     user_id: UUID
     kind: Kind
     name: str
-    created_at: str
+    created_at: Timestamp
 
 
 class IdentityView(Struct, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ class IdentityView(Struct, frozen=True, kw_only=True):
     account: str | None
     address: str
     name: str | None
-    created_at: str
+    created_at: Timestamp
 
 
 class ApiKeyView(Struct, frozen=True, kw_only=True):
@@ -103,8 +105,8 @@ class ApiKeyView(Struct, frozen=True, kw_only=True):
     key_id: UUID
     name: str
     scopes: list[str]
-    created_at: str
-    revoked_at: str | None
+    created_at: Timestamp
+    revoked_at: Timestamp | None
 
 
 class NewApiKeyView(ApiKeyView, frozen=True, kw_only=True):
@@ -117,7 +119,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     """One line of the audit log."""
 
     audit_id: UUID
-    at: str
+    at: Timestamp
     actor: str
     action: str
     subject: UUID

@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 from services.contracts.problems import Problem
 
 PAGE_LENGTH = 50
-Limit = Annotated[int, Meta(ge=1, le=100)]
-Cursor = Annotated[str, Meta(max_length=200)]
+Limit = Annotated[int, Meta(ge=1, le=100, description="How many items at most.")]
+Cursor = Annotated[str, Meta(max_length=200, description="The next_cursor of the page before.")]
 T = TypeVar("T")
 
 

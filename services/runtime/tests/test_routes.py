@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from services.contracts.problems import CATALOGUE
 from services.runtime.health import Health
@@ -33,8 +33,25 @@ class ItemPath(Struct, frozen=True):
     item_id: UUID
 
 
+class ItemsQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """A query."""
+
+    owner_id: UUID | None = None
+
+
+class ItemHeaders(Struct, frozen=True):
+    """Headers."""
+
+    key: Annotated[str, Meta(max_length=9)] | None = field(name="Item-Key", default=None)
+
+
 class Items:
     """Routes to try."""
+
+    @endpoint("GET", "/items")
+    async def find(self, query: ItemsQuery, headers: ItemHeaders) -> tuple[str | None, UUID | None]:
+        """Answer what was asked."""
+        return headers.key, query.owner_id
 
     @endpoint("POST", "/items", status=202)
     async def add(self, body: Item) -> Item:
@@ -115,6 +132,17 @@ async def test_text_is_kept_exactly(base: str, session: aiohttp.ClientSession) -
     ("method", "path", "headers", "status", "code"),
     [
         ("GET", "/items/not-a-uuid", HEADERS, 422, "invalid_field"),
+        ("GET", "/items?owner_id=x", HEADERS, 400, "invalid_query"),
+        ("GET", "/items?owner_id=null", HEADERS, 400, "invalid_query"),
+        (
+            "GET",
+            f"/items?owner_id={UUID(int=1)}&owner_id={UUID(int=2)}",
+            HEADERS,
+            400,
+            "invalid_query",
+        ),
+        ("GET", "/items?x=1", HEADERS, 400, "invalid_query"),
+        ("GET", "/items", {**HEADERS, "Item-Key": "x" * 10}, 422, "invalid_field"),
         ("PUT", "/items", HEADERS, 405, "method_not_allowed"),
         ("GET", "/nothing", HEADERS, 404, "not_found"),
         ("GET", "/nothing", {}, 401, "missing_api_key"),
@@ -144,6 +172,15 @@ async def test_bad_requests_are_refused(
         problem = await answer.json()
     assert (answer.status, problem["code"]) == (status, code)
     assert "secret detail" not in str(problem)
+
+
+async def test_headers_and_query_are_decoded(base: str, session: aiohttp.ClientSession) -> None:
+    """A declared header arrives whatever its case, and what was left out is None."""
+    headers = {**HEADERS, "item-KEY": "null"}
+    async with session.get(f"{base}/items?owner_id={UUID(int=1)}", headers=headers) as answer:
+        assert await answer.json() == ["null", str(UUID(int=1))]
+    async with session.get(f"{base}/items", headers=HEADERS) as answer:
+        assert await answer.json() == [None, None]
 
 
 async def test_health_and_metrics_need_no_key(base: str, session: aiohttp.ClientSession) -> None:
@@ -183,6 +220,7 @@ def test_nothing_is_served_that_was_not_declared() -> None:
     """Only methods marked as endpoints become routes."""
     assert {(route.method, route.path) for route in routes_of(Items())} == {
         ("POST", "/items"),
+        ("GET", "/items"),
         ("GET", "/items/{item_id}"),
         ("DELETE", "/items/{item_id}"),
     }
