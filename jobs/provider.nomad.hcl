@@ -49,6 +49,12 @@ variable "quota_profile" {
   default = "high-quota"
 }
 
+variable "http_port" {
+  type        = number
+  description = "A fixed port, where a proxy leads to it; 0 for any."
+  default     = 0
+}
+
 job "provider" {
   id          = "provider-${var.channel}"
   name        = "provider-${var.channel}"
@@ -74,7 +80,9 @@ job "provider" {
     count = 1
 
     network {
-      port "http" {}
+      port "http" {
+        static = var.http_port
+      }
     }
 
     ephemeral_disk {

@@ -77,10 +77,17 @@ async def converse(platform: Platform, channel: dict[str, Any]) -> None:
         f"{last} of the agent's message", lambda: reached(api, sent["message_id"], last)
     )
     show("agent -> customer", text, status)
-    wamid = await received_once(provider, address, text)
+    received = await received_once(provider, address, text)
 
     reply = f"Thank you! 🎉 ({secrets.token_hex(4)})"
-    written = {"from": address, "name": "Bruno", "text": reply, "reply_to": wamid}
+    account = channel["accounts"][0]["account"]
+    written = {
+        "account": account,
+        "from": address,
+        "name": "Bruno",
+        "text": reply,
+        "reply_to": received,
+    }
     await provider.post("messages", written)
     arrived = await until(
         "The customer's reply in the conversation", lambda: inbound(api, conversation, reply)

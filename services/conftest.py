@@ -32,6 +32,12 @@ def mongodb_address() -> str:
 
 
 @pytest.fixture(scope="session")
+def redis_address() -> str:
+    """Return host:port of the instance's Redis."""
+    return _address_of("redis")
+
+
+@pytest.fixture(scope="session")
 def kafka_address() -> str:
     """Return host:port of the instance's Kafka."""
     return _address_of("kafka")

@@ -25,14 +25,28 @@ variable "kafka_controller_port" {
   default = 7093
 }
 
+variable "kafka_links" {
+  type        = list(object({ service = string, port = number, entry = number }))
+  description = <<-EOT
+    The services that come through a proxy, each with its port and a listener of its own behind it: a
+    broker tells clients where to go on, which would lead them past a proxy before a shared listener.
+  EOT
+  default     = []
+}
+
 variable "chaos" {
   type    = string
   default = "forbidden"
 }
 
 locals {
-  client     = "127.0.0.1:${var.kafka_port}"
   controller = "127.0.0.1:${var.kafka_controller_port}"
+  direct     = { name = "CLIENT", entry = var.kafka_port, port = var.kafka_port }
+  listeners = concat([local.direct], [
+    for link in var.kafka_links : {
+      name = upper(replace(link.service, "-", "_")), entry = link.entry, port = link.port
+    }
+  ])
   # The settings of the logger count where the jars bring slf4j-simple; a distribution has its own.
   start = <<-EOT
     export CLASSPATH="${var.kafka_libs}/*"
@@ -68,6 +82,14 @@ job "kafka" {
       port "controller" {
         static = var.kafka_controller_port
       }
+
+      dynamic "port" {
+        for_each = var.kafka_links
+        labels   = [port.value.service]
+        content {
+          static = port.value.entry
+        }
+      }
     }
 
     ephemeral_disk {
@@ -98,9 +120,9 @@ job "kafka" {
         process.roles=broker,controller
         node.id=1
         controller.quorum.voters=1@${local.controller}
-        listeners=CLIENT://${local.client},CONTROLLER://${local.controller}
-        advertised.listeners=CLIENT://${local.client}
-        listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+        listeners=CONTROLLER://${local.controller},${join(",", [for l in local.listeners : "${l.name}://127.0.0.1:${l.entry}"])}
+        advertised.listeners=${join(",", [for l in local.listeners : "${l.name}://127.0.0.1:${l.port}"])}
+        listener.security.protocol.map=CONTROLLER:PLAINTEXT,${join(",", [for l in local.listeners : "${l.name}:PLAINTEXT"])}
         inter.broker.listener.name=CLIENT
         controller.listener.names=CONTROLLER
         log.dirs=${var.kafka_data}

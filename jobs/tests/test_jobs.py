@@ -15,7 +15,14 @@ JOBS = Path(__file__).parents[1]
 ROOT = JOBS.parent
 CHANNEL = "pigeon"
 SERVICES = sorted(path.name.removesuffix(".nomad.hcl") for path in JOBS.glob("*.nomad.hcl"))
-INFRASTRUCTURE = {"kafka": 2, "mongodb": 1, "postgres": 1}
+INFRASTRUCTURE = {
+    "kafka": 2,
+    "mongodb": 1,
+    "postgres": 1,
+    "prometheus": 1,
+    "redis": 1,
+    "toxiproxy": 1,
+}
 """How many fixed ports each part has."""
 VARIABLES = {
     "python": "/env/bin/python",
@@ -33,6 +40,10 @@ VARIABLES = {
     "mongodb_data": "/mongodb/data",
     "postgres_bin": "/postgres/bin",
     "postgres_data": "/postgres/data",
+    "redis_binary": "/redis/redis-server",
+    "prometheus_binary": "/prometheus/prometheus",
+    "prometheus_data": "/prometheus/data",
+    "toxiproxy_binary": "/toxiproxy/toxiproxy",
 }
 OWN_ENVIRONMENT = {
     "api-gateway": {"PUBLIC_PORT": "8080"},
@@ -182,6 +193,70 @@ def test_infrastructure_has_fixed_ports(name: str, ports: int) -> None:
     assert service["Name"] == found["ID"] == name
     assert [check["Type"] for check in service["Checks"]] == ["tcp"]
     assert found["Meta"] == {"chaos": "allowed"}
+
+
+def test_every_part_is_tested() -> None:
+    """No infrastructure's file is left out of what these tests hold."""
+    files = {path.name.removesuffix(".nomad.hcl") for path in (JOBS / "infra").glob("*.hcl")}
+    assert files == set(INFRASTRUCTURE)
+
+
+def reserved(found: Parsed) -> dict[str, int]:
+    """Return a job's fixed ports by label."""
+    (network,) = group_of(found)["Networks"]
+    return {port["Label"]: port["Value"] for port in network["ReservedPorts"] or ()}
+
+
+def test_kafka_has_a_listener_for_each_proxied_link() -> None:
+    """A client that came through its proxy is told the proxy's address, the others Kafka's own."""
+    links = [{"service": "connector-pigeon", "port": 7500, "entry": 7501}]
+    found = job("infra/kafka", kafka_links=json.dumps(links))
+    (template,) = task_of(found)["Templates"]
+    settings = dict(line.split("=", 1) for line in template["EmbeddedTmpl"].splitlines())
+    assert settings["listeners"].split(",") == [
+        "CONTROLLER://127.0.0.1:7093",
+        "CLIENT://127.0.0.1:7092",
+        "CONNECTOR_PIGEON://127.0.0.1:7501",
+    ]
+    assert settings["advertised.listeners"].split(",") == [
+        "CLIENT://127.0.0.1:7092",
+        "CONNECTOR_PIGEON://127.0.0.1:7500",
+    ]
+    assert "CONNECTOR_PIGEON:PLAINTEXT" in settings["listener.security.protocol.map"].split(",")
+    assert reserved(found) == {"broker": 7092, "controller": 7093, "connector-pigeon": 7501}
+
+
+def test_toxiproxy_starts_with_every_proxy() -> None:
+    """Its file has all links, so that it comes back with them after its death."""
+    links = [{"name": "router--kafka", "port": 7502, "upstream": "127.0.0.1:7503"}]
+    found = job("infra/toxiproxy", links=json.dumps(links))
+    (template,) = task_of(found)["Templates"]
+    assert json.loads(template["EmbeddedTmpl"]) == [
+        {
+            "name": "router--kafka",
+            "listen": "127.0.0.1:7502",
+            "upstream": "127.0.0.1:7503",
+            "enabled": True,
+        }
+    ]
+    assert reserved(found) == {"api": 8474, "router--kafka": 7502}
+
+
+def test_a_provider_behind_a_proxy_has_a_fixed_port() -> None:
+    """The proxy leads to one port; without a proxy Nomad chooses."""
+    assert reserved(job("provider", http_port="7507")) == {"http": 7507}
+    assert reserved(job("provider")) == {}
+
+
+def test_prometheus_scrapes_what_consul_knows() -> None:
+    """The instances come from Consul by the tag that every service has, ready or not."""
+    settings, instances = task_of(job("infra/prometheus"))["Templates"]
+    file = Path(instances["DestPath"])
+    assert Path(settings["DestPath"]).parent == file.parent
+    assert f"files: [{file.name}]" in settings["EmbeddedTmpl"]
+    (service,) = task_of(job("router"))["Services"]
+    assert f'.Tags | contains "{service["Tags"][0]}"' in instances["EmbeddedTmpl"]
+    assert 'service (print .Name "|any")' in instances["EmbeddedTmpl"]
 
 
 @pytest.mark.parametrize("flavour", ["secantus", "secantus-wheel"])

@@ -12,12 +12,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from scripts.cluster import cluster
+from scripts.cluster import cluster, links
 from scripts.cluster.instance import ClusterError, Instance, find
 from scripts.tools import MissingTool
 from scripts.tools.command import say
 
 Named = Annotated[str | None, typer.Argument(help="dev (the default) or test")]
+Links = Annotated[
+    links.Mode | None,
+    typer.Option(
+        "--links",
+        help="How services reach what they depend on: straight, or each through a proxy of its own "
+        "in Toxiproxy that a fault can be put on. Kept for the instance; at first direct.",
+    ),
+]
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
@@ -32,11 +40,11 @@ def told(name: str | None) -> Iterator[Instance]:
 
 
 @app.command()
-def up(name: Named = None) -> None:
+def up(name: Named = None, mode: Links = None) -> None:
     """Start the cluster, or what of it does not run; wait until all is healthy."""
     with told(name) as instance:
         started = time.monotonic()
-        cluster.up(instance)
+        cluster.up(instance, mode)
         say(f"{instance.name} is up after {time.monotonic() - started:.1f} s")
         _links(instance)
 
@@ -70,6 +78,20 @@ def status(name: Named = None) -> None:
         _links(instance)
 
 
+@app.command(name="links")
+def show_links(name: Named = None) -> None:
+    """Show what each proxied link carried so far; fail when one carried nothing yet."""
+    with told(name) as instance:
+        table = Table("link", "from", "to", "bytes there", "bytes back")
+        carried = links.carried(instance)
+        for link in links.links_of(instance):
+            there, back = carried[link.name]
+            upstream = links.upstream(instance, link)
+            table.add_row(link.name, link.address, upstream, str(there), str(back))
+        Console().print(table)
+        links.prove(instance, deadline_s=0)
+
+
 @app.command()
 def logs(job: str, *, follow: Annotated[bool, typer.Option("-f", "--follow")] = False) -> None:
     """Print the last log lines of a job's allocations."""
@@ -90,6 +112,7 @@ def _links(instance: Instance) -> None:
     say(f'  API        {instance.url}/api/v1   key: eval "$(./scripts/just env {instance.name})"')
     say(f"  Nomad UI   {instance.nomad_url}/ui")
     say(f"  Consul UI  {instance.consul_url}/ui")
+    say(f"  Prometheus {instance.prometheus_url}/graph")
 
 
 if __name__ == "__main__":

@@ -8,21 +8,28 @@ from pathlib import Path
 
 import requests
 
-from scripts.cluster import agents, jobs, ports, release, settings
+from scripts.cluster import agents, jobs, links, ports, release, settings
 from scripts.cluster.instance import ClusterError, Instance, installation_secrets
-from scripts.tools import find
+from scripts.tools import ensure, find
 
 DISK_FREE_MIN_BYTES = 2 * 1024**3
 GATEWAY_DEADLINE_S = 20.0
 POSTGRES_USER = "postgres"
 
 
-def up(instance: Instance) -> None:
-    """Start what does not run and return when all of it is healthy."""
+def up(instance: Instance, mode: links.Mode | None = None) -> None:
+    """Start what does not run and return when all of it is healthy.
+
+    Without a mode its links stay as they were last.
+    """
     instance.folder.mkdir(parents=True, exist_ok=True)
     _require_disk(instance)
-    ports.require_free(instance)
     fresh = not ports.processes_of(instance)
+    links.choose(instance, mode, running=not fresh)
+    proxied = links.links_of(instance)
+    if proxied:
+        ensure(("toxiproxy",))
+    ports.require_free(instance, {f"link {link.name}": link.port for link in proxied})
     try:
         agents.start(instance)
     except ClusterError:
@@ -31,6 +38,8 @@ def up(instance: Instance) -> None:
         raise
     deploy(instance, None, with_infrastructure=True)
     _wait_for_gateway(instance)
+    if proxied and fresh:
+        links.prove(instance)
 
 
 def deploy(instance: Instance, service: str | None, *, with_infrastructure: bool = False) -> None:
@@ -43,11 +52,16 @@ def deploy(instance: Instance, service: str | None, *, with_infrastructure: bool
     _make_folders(instance)
     settings.put_secrets(instance, python, newest)
     settings.put_defaults(instance)
-    submission = jobs.Submission(instance, settings.job_variables(instance, python))
-    if with_infrastructure:
+    settings.put_links(instance)
+    variables = settings.job_variables(instance, python)
+    submission = jobs.Submission(instance, variables, links.own_variables(instance))
+    proxied = links.mode_of(instance) is links.Mode.PROXIED
+    # A new channel brings new links, which Kafka and Toxiproxy have to know.
+    if with_infrastructure or proxied:
         external = settings.external_parts()
         settings.announce(instance, external)
-        chosen = [job for job in jobs.infrastructure() if job.name not in external] + chosen
+        skipped = {*external, *(() if proxied else ("toxiproxy",))}
+        chosen = [job for job in jobs.infrastructure() if job.name not in skipped] + chosen
     for job in chosen:
         submission.submit(job, newest)
     submission.wait(chosen)
@@ -116,7 +130,7 @@ def deploy_targets(service: str | None) -> list[jobs.Job]:
 
 
 def _make_folders(instance: Instance) -> None:
-    for part in ("kafka", "mongodb"):
+    for part in ("kafka", "mongodb", "prometheus"):
         instance.data(part).mkdir(parents=True, exist_ok=True)
     (instance.folder / "receipts").mkdir(exist_ok=True)
     instance.postgres_data.mkdir(parents=True, exist_ok=True)

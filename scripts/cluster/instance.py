@@ -26,7 +26,9 @@ _PORTS = {
     "redis": 7379,
     "prometheus": 9090,
     "s3": 9000,
+    "toxiproxy": 8474,
 }
+_LINK_PORTS = {"dev": (7500, 7699), "test": (17_500, 17_699)}
 _DYNAMIC_PORTS = {"dev": (20_000, 25_999), "test": (26_000, 31_999)}
 
 
@@ -52,6 +54,11 @@ class Instance:
         return _DYNAMIC_PORTS[self.name]
 
     @property
+    def link_ports(self) -> tuple[int, int]:
+        """The first and the last port for links that are proxied."""
+        return _LINK_PORTS[self.name]
+
+    @property
     def folder(self) -> Path:
         """Where everything of it is kept."""
         return ROOT / ".local" / self.name
@@ -71,6 +78,11 @@ class Instance:
     def consul_url(self) -> str:
         """Consul's address."""
         return f"http://127.0.0.1:{self.ports['consul']}"
+
+    @property
+    def prometheus_url(self) -> str:
+        """Prometheus's address."""
+        return f"http://127.0.0.1:{self.ports['prometheus']}"
 
     @property
     def url(self) -> str:

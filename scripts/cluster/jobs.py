@@ -65,6 +65,7 @@ def _own_variables(kind: str, channel: str) -> dict[str, str]:
     variables = {"channel": channel}
     if kind == "connector":
         variables["provider_url"] = f"consul://provider-{channel}"
+        variables["quota_profile"] = "high-quota"
     return variables
 
 
@@ -76,14 +77,22 @@ def client(instance: Instance) -> nomad.Nomad:
 class Submission:
     """Submits jobs to an instance and waits for them."""
 
-    def __init__(self, instance: Instance, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        variables: Mapping[str, str],
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Take the variables of all job files, and by job's name those of its own."""
         self._instance = instance
         self._variables = variables
+        self._own = own or {}
         self._nomad = client(instance)
 
     def submit(self, job: Job, newest: Path) -> None:
         """Register a job; one whose sources are the same keeps its release, and so is unchanged."""
-        variables = {**self._variables, **job.variables, "release": str(newest)}
+        own = {**job.variables, **self._own.get(job.name, {})}
+        variables = {**self._variables, **own, "release": str(newest)}
         old = self.release_of(job.name)
         if old is not None and old.exists() and release.same_for(job.sources, old, newest):
             variables["release"] = str(old)

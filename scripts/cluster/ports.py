@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from scripts.cluster.instance import ROOT, ClusterError, Instance
@@ -10,6 +11,7 @@ _LISTENS = "0A"
 _AGENT = re.compile(r"\S*/(nomad|consul)\0")
 _FOLDER = re.compile(r"(/[^\0=]*/\.local/(?:dev|test))/")
 _TASKS_FOLDER = re.compile(r"NOMAD_ALLOC_DIR=" + _FOLDER.pattern)
+_RUNS_IN = re.compile(_FOLDER.pattern + "data/nomad/alloc/")
 
 
 def taken(port: int) -> bool:
@@ -23,12 +25,12 @@ def taken(port: int) -> bool:
     return False
 
 
-def require_free(instance: Instance) -> None:
+def require_free(instance: Instance, more: Mapping[str, int] | None = None) -> None:
     """Raise ClusterError, naming owner and remedy, when a port of the instance is taken.
 
     What belongs to this instance already may keep its ports.
     """
-    for part, port in instance.ports.items():
+    for part, port in {**instance.ports, **(more or {})}.items():
         if not taken(port):
             continue
         pid = _listener(port)
@@ -59,11 +61,13 @@ def _owner(pid: int | None) -> str:
 def _folder_of(pid: int) -> Path | None:
     """Return the instance's folder that a process belongs to; None when it is no part of one.
 
-    An agent or a helper of Nomad's names the folder in its command, a task in NOMAD_ALLOC_DIR.
+    An agent or a helper of Nomad's names the folder in its command, a task in NOMAD_ALLOC_DIR,
+    or, when it writes over its environment as Redis does, by where it runs.
     """
     command = _read(pid, "cmdline")
     found = _FOLDER.search(command) if _AGENT.match(command) else None
     found = found or _TASKS_FOLDER.search(_read(pid, "environ"))
+    found = found or _RUNS_IN.match(_link(pid, "cwd"))
     return Path(found[1]) if found else None
 
 
@@ -87,5 +91,12 @@ def _listener(port: int) -> int | None:
 def _read(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _link(pid: int, name: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/{name}").readlink())
     except OSError:
         return ""

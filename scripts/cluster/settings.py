@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import consul
+from scripts.cluster import links
 from scripts.cluster.instance import ROOT, ClusterError, Instance, installation_secrets
 from scripts.cluster.jobs import channels, client
 from scripts.tools import Tool, find
@@ -36,12 +37,18 @@ def job_variables(instance: Instance, python: Path) -> dict[str, str]:
         "postgres_bin": str(find("postgres").path),
         "postgres_data": str(instance.postgres_data),
         "postgres_port": str(ports["postgres"]),
+        "redis_binary": str(find("redis").path),
+        "redis_port": str(ports["redis"]),
+        "prometheus_binary": str(find("prometheus").path),
+        "prometheus_data": str(instance.data("prometheus")),
+        "prometheus_port": str(ports["prometheus"]),
+        **links.shared_variables(instance),
     }
 
 
 def external_parts() -> dict[str, Tool]:
     """Return the infrastructure that was given by address and so is no job of ours."""
-    parts = {name: find(name) for name in ("kafka", "mongodb", "postgres")}
+    parts = {name: find(name) for name in ("kafka", "mongodb", "postgres", "redis")}
     return {name: tool for name, tool in parts.items() if tool.source == "address"}
 
 
@@ -75,6 +82,20 @@ def put_defaults(instance: Instance) -> None:
     for service, keys in tomllib.loads((ROOT / "consul" / "kv.toml").read_text()).items():
         for key, value in keys.items():
             kv.put(f"{KV_PREFIX}/{service}/{key}", value, cas=0)
+
+
+def put_links(instance: Instance) -> None:
+    """Lead services to their proxies, or back from there where links are direct now."""
+    kv = consul.Consul(host="127.0.0.1", port=instance.ports["consul"]).kv
+    proxied = links.links_of(instance)
+    for link in links.former(instance):
+        key = f"{KV_PREFIX}/{link.service}/{link.dependency}_address"
+        if link.dependency.startswith(links.PROVIDER):
+            continue
+        if link in proxied:
+            kv.put(key, link.address)
+        elif (entry := kv.get(key)[1]) and entry["Value"] == link.address.encode():
+            kv.delete(key)
 
 
 def _accounts(instance: Instance, channel: str, python: Path, newest: Path) -> str:

@@ -12,6 +12,9 @@ from scripts.tools.command import run
 
 NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/chat4all.conf")
 NO_CLUSTER_TEXT = "create_main_cluster = false\n"
+SERVERS = ("redis-server", "prometheus")
+"""Packages that would run a server of their own, now and at every start of the machine."""
+UNITS = Path("/etc/systemd/system")
 NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 APT = ("apt-get", "-o", "DPkg::Lock::Timeout=120")
 INSTALL = ("install", "-y", "--no-install-recommends")
@@ -36,7 +39,7 @@ def missing(packages: Iterable[Package]) -> tuple[str, ...]:
 
 
 def commands(names: Sequence[str]) -> list[str]:
-    """Return what a person types to install packages without a database starting by itself."""
+    """Return what a person types to install packages without a server starting by itself."""
     sudo = "" if os.geteuid() == 0 else "sudo "
     lines = [f"{sudo}apt-get update", f"{sudo}apt-get {' '.join((*INSTALL, *names))}"]
     if "postgresql" in names:
@@ -44,17 +47,32 @@ def commands(names: Sequence[str]) -> list[str]:
             f"{sudo}mkdir -p {NO_CLUSTER.parent}",
             f"echo '{NO_CLUSTER_TEXT.strip()}' | {sudo}tee {NO_CLUSTER}",
         ]
+    if masks := _masks(names):
+        links = [f"{sudo}ln -sf /dev/null {unit}" for unit in masks]
+        lines[1:1] = [f"{sudo}mkdir -p {UNITS}", *links]
     return lines
 
 
 def install(names: Sequence[str]) -> None:
-    """Install packages as root; no service of the machine is started, stopped or created."""
+    """Install packages as root; no service of the machine is started, stopped or created.
+
+    The servers of packages stay masked, so that none takes its port when the machine starts.
+    """
     log = cache.log_of("debian")
     # Ubuntu's needrestart would restart services whose libraries are new.
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+    for unit in _masks(names):
+        unit.parent.mkdir(parents=True, exist_ok=True)
+        unit.symlink_to("/dev/null")
     with _no_services(), _no_cluster() if "postgresql" in names else nullcontext():
         run("Debian packages", [*APT, "update"], log, env=quiet)
         run("Debian packages", [*APT, *INSTALL, *names], log, env=quiet)
+
+
+def _masks(names: Sequence[str]) -> list[Path]:
+    """Return what has to lead nowhere, so that the servers of packages do not start."""
+    units = [UNITS / f"{name}.service" for name in SERVERS if name in names]
+    return [unit for unit in units if not (unit.is_symlink() or unit.exists())]
 
 
 @contextmanager

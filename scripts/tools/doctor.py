@@ -3,18 +3,24 @@
 from scripts.tools import plan
 from scripts.tools.parts import MissingTool, Part
 from scripts.tools.search import find
-from scripts.tools.table import WANTED
+from scripts.tools.table import ON_DEMAND, WANTED
 
 HEAD = ("part", "version", "from", "path")
 
 
 def examine() -> int:
-    """Print every part, or the command that installs it; return 1 when one is missing."""
+    """Print every part, or the command that installs it; return 1 when one is missing.
+
+    What only some commands need, and obtain, may be missing.
+    """
     rows, problems = [HEAD], []
-    for part in plan.closure(WANTED):
+    for part in plan.closure((*WANTED, *ON_DEMAND)):
         try:
             rows.append(_row(part))
         except MissingTool as missing:
+            if part.name in ON_DEMAND:
+                rows.append((part.name, "-", "-", "obtained when a command needs it"))
+                continue
             rows.append((part.name, "-", "-", "missing"))
             problems.append(str(missing))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

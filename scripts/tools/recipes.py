@@ -32,11 +32,10 @@ COMPILERS = (
 )
 
 
-def go_module(package: str, tags: str = "") -> Callable[[Workplace], None]:
-    """Build a Go program in its wrapper module beside this file."""
+def go_module(name: str, package: str, tags: str = "") -> Callable[[Workplace], None]:
+    """Build a Go program in the wrapper module of that name beside this file."""
 
     def fill(work: Workplace) -> None:
-        name = package.rpartition("/")[2]
         go, target = work.tools["go"], work.target / "bin" / name
         flags = ("-v", "-trimpath", "-tags", tags, "-ldflags", "-s -w", "-o", target)
         run(

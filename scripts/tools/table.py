@@ -7,11 +7,16 @@ from scripts.tools import locate, recipes
 from scripts.tools.parts import Part, Variant
 from scripts.tools.versions import Accepted
 
-NOMAD, CONSUL, KAFKA = "1.11.3", "1.22.7", "4.1.1"
+NOMAD, CONSUL, KAFKA, TOXIPROXY = "1.11.3", "1.22.7", "4.1.1", "2.12.0"
 SECANTUS, SECANTUS_WHEEL = "0.5.3-beta.193", "0.7.0b3"
 GO, JUST, UV = "1.27.3", "1.59.0", "0.13.9"
 
-WANTED = ("uv", "just", "kafka", "postgres", "nomad", "consul", "mongodb")
+WANTED = (
+    *("uv", "just", "kafka", "postgres", "redis", "prometheus"),
+    *("nomad", "consul", "mongodb"),
+)
+ON_DEMAND = ("toxiproxy",)
+"""Obtained by the first command that needs it."""
 
 _UV = Part(
     "uv",
@@ -86,6 +91,23 @@ _POSTGRES = Part(
     address_variable="CHAT4ALL_POSTGRES",
 )
 
+_REDIS = Part(
+    "redis",
+    "redis-server",
+    Accepted("7.0", "9"),
+    locate.on_path("--version"),
+    package="redis-server",
+    address_variable="CHAT4ALL_REDIS",
+)
+
+_PROMETHEUS = Part(
+    "prometheus",
+    "prometheus",
+    Accepted("2.42", "4"),
+    locate.on_path("--version"),
+    package="prometheus",
+)
+
 _GO = Part(
     "go",
     "go",
@@ -115,7 +137,7 @@ _NOMAD = Part(
             version=NOMAD,
             path="bin/nomad",
             fill=recipes.go_module(
-                "github.com/hashicorp/nomad", tags="ui codegen_generated hashicorpmetrics"
+                "nomad", "github.com/hashicorp/nomad", tags="ui codegen_generated hashicorpmetrics"
             ),
             seconds=270,
             space_mb=5000,
@@ -135,9 +157,28 @@ _CONSUL = Part(
             name="consul",
             version=CONSUL,
             path="bin/consul",
-            fill=recipes.go_module("github.com/hashicorp/consul"),
+            fill=recipes.go_module("consul", "github.com/hashicorp/consul"),
             seconds=230,
             space_mb=3000,
+            needs=("go",),
+            packages=(recipes.CERTIFICATES,),
+        ),
+    ),
+)
+
+_TOXIPROXY = Part(
+    "toxiproxy",
+    "toxiproxy-server",
+    Accepted("2.12", "2.13"),
+    locate.on_path("--version"),
+    (
+        Variant(
+            name="toxiproxy",
+            version=TOXIPROXY,
+            path="bin/toxiproxy",
+            fill=recipes.go_module("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
+            seconds=30,
+            space_mb=500,
             needs=("go",),
             packages=(recipes.CERTIFICATES,),
         ),
@@ -179,8 +220,8 @@ _MONGODB = Part(
 PARTS = {
     part.name: part
     for part in (
-        *(_UV, _JUST, _JAVA, _KAFKA, _POSTGRES),
-        *(_GO, _NOMAD, _CONSUL),
+        *(_UV, _JUST, _JAVA, _KAFKA, _POSTGRES, _REDIS, _PROMETHEUS),
+        *(_GO, _NOMAD, _CONSUL, _TOXIPROXY),
         *(_CARGO, _MONGODB),
     )
 }

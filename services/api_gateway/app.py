@@ -3,11 +3,20 @@
 import asyncio
 
 from services.api_gateway.config import GatewayConfig
+from services.api_gateway.docs import Docs
 from services.api_gateway.keys import Keys
+from services.api_gateway.rate_limit import (
+    Limit,
+    RateLimits,
+    limited,
+    shared_bucket,
+    show_limit,
+)
 from services.api_gateway.routes import GatewayRoutes
 from services.contracts.people import ApiKeyGrant, ApiKeyQuery
 from services.runtime.app import App
 from services.runtime.channels import Channels
+from services.runtime.redis import Redis
 
 
 def build(app: App[GatewayConfig]) -> None:
@@ -17,10 +26,17 @@ def build(app: App[GatewayConfig]) -> None:
         query = ApiKeyQuery(digest)
         return await app.siblings.ask("user", "/internal/api-keys/verify", query, ApiKeyGrant)
 
-    routes = GatewayRoutes(app.siblings, Keys(ask, asyncio.get_running_loop().time), Channels(app))
-    app.guard = routes.guard
+    clock = asyncio.get_running_loop().time
+    routes = GatewayRoutes(app.siblings, Keys(ask, clock), Channels(app))
+    limit = Limit(app.config.rate_limit_per_s, app.config.rate_limit_burst)
+    bucket = shared_bucket(Redis(app), limit)
+    limits = RateLimits(bucket, limit, app.config.rate_limit_local_share, clock)
+    app.guard = limited(routes.guard, limits)
+    app.http.on_response_prepare.append(show_limit)
+    app.http.router.add_routes(Docs(app.siblings, clock).routes())
     app.http.router.add_route("*", "/api/v1/{resource}", routes.api)
     app.http.router.add_route("*", "/api/v1/{resource}/{rest:.*}", routes.api)
-    app.http.router.add_route("*", "/webhooks/{channel}/{account}", routes.webhook)
+    for method in ("GET", "POST"):
+        app.http.router.add_route(method, "/webhooks/{channel}/{account}", routes.webhook)
     if app.config.public_port is not None:
         app.public_ports.append(app.config.public_port)

@@ -6,6 +6,7 @@ waits for, and works as soon as that is there.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from services.runtime.discovery import Discovery
 from services.runtime.health import Health
 from services.runtime.http.client import Siblings
 from services.runtime.http.server import Guard, create, internal_guard
+from services.runtime.kafka.lifeline import Lifelines
 from services.runtime.telemetry.log import configure, log
 from services.runtime.unavailable import Unavailable
 
@@ -32,6 +34,8 @@ CONNECTIONS_MAX = 512
 KEEPALIVE_SERVER_S = 75.0
 KEEPALIVE_CLIENT_S = 30.0
 """Shorter than the server's, so that a reused connection is not just being closed."""
+GC_THRESHOLD = 50_000
+"""Allocations between collections: the default looks at every object many times a second."""
 EXIT_CONFIG = 78
 
 _log = log(__name__)
@@ -49,6 +53,7 @@ class App(Generic[C]):
         self.http = create(config.service_name, self.health, lambda: self.guard)
         self.discovery = Discovery(consul, self.spawn)
         self.siblings = Siblings(self.discovery, session, config.internal_token)
+        self.lifelines = Lifelines(config, consul, self.discovery, self.health, self.spawn)
         self.public_ports: list[int] = []
         self.stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +84,7 @@ class App(Generic[C]):
                 await close()
             except Exception as error:  # noqa: BLE001 - the others still have to be closed
                 _log.error("close_failed", part=name, exc_info=error)
+        await self.lifelines.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,6 +121,8 @@ async def _serve(app: App[C], build: Callable[[App[C]], None]) -> int:
         loop.add_signal_handler(number, app.stopping.set)
     try:
         build(app)
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
         runner = web.AppRunner(app.http, access_log=None, keepalive_timeout=KEEPALIVE_SERVER_S)
         await runner.setup()
         app.on_stop("http", runner.cleanup)

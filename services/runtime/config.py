@@ -27,11 +27,14 @@ class Config(Struct, frozen=True, kw_only=True):
     instance_id: str
     http_host: str
     http_port: Port
+    lifeline_port: Port | None = None
+    """Where peers of the same service watch this process; without it nobody does."""
     consul_http_addr: str
     internal_token: Secret
     kafka_address: str | None = None
     mongodb_address: str | None = None
     postgres_address: str | None = None
+    redis_address: str | None = None
     postgres_password: str = ""
     stop_timeout_s: float = 15.0
 

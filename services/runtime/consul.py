@@ -31,10 +31,13 @@ class Consul:
         answer, _ = await self._get(f"/v1/kv/{prefix}", {"recurse": "true"}, timeout_s=5)
         return keys_of(answer, prefix)
 
-    async def put(self, key: str, value: bytes) -> None:
-        """Write one key."""
+    async def put(self, key: str, value: bytes, *, only_new: bool = False) -> None:
+        """Write one key; `only_new` leaves what is there."""
         async with self._session.put(
-            f"{self._address}/v1/kv/{key}", data=value, timeout=aiohttp.ClientTimeout(total=5)
+            f"{self._address}/v1/kv/{key}",
+            params={"cas": "0"} if only_new else {},
+            data=value,
+            timeout=aiohttp.ClientTimeout(total=5),
         ) as answer:
             answer.raise_for_status()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from services.runtime.unavailable import Unavailable
 
 EJECT_S = 3.0
 FIRST_ANSWER_S = 2.0
+AGAIN_S = 0.2
 EMPTY_GRACE_S = 5.0
 """How long the last known instances serve after Consul says that none passes."""
 
@@ -64,6 +65,15 @@ class Upstream:
         return min(drawn, key=lambda end: end.in_flight)
 
 
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One registered instance of a service, and whether all its checks pass."""
+
+    host: str
+    port: int
+    passing: bool
+
+
 class Spawn(Protocol):
     """Starts a task that lives as long as the process."""
 
@@ -101,15 +111,28 @@ class Discovery:
         """Return host:port of an instance, waiting until there is one."""
         upstream = self.upstream(name)
         await upstream.known.wait()
-        return upstream.choose(asyncio.get_running_loop().time()).address
+        while True:
+            try:
+                return upstream.choose(asyncio.get_running_loop().time()).address
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
+
+    async def instances(self, name: str) -> AsyncIterator[list[Instance]]:
+        """Yield all instances of a service, passing or not, now and at every change."""
+        async for entries in self._consul.watch(f"/v1/health/service/{name}", {"stale": ""}):
+            yield [
+                Instance(*_address(entry), all(c["Status"] == "passing" for c in entry["Checks"]))
+                for entry in entries
+            ]
 
     async def _watch(self, upstream: Upstream) -> None:
         answers = self._consul.watch(
             f"/v1/health/service/{upstream.name}", {"passing": "true", "stale": ""}
         )
         async for entries in answers:
-            found = {
-                (entry["Service"]["Address"] or entry["Node"]["Address"], entry["Service"]["Port"])
-                for entry in entries
-            }
+            found = {_address(entry) for entry in entries}
             upstream.update(found, asyncio.get_running_loop().time())
+
+
+def _address(entry: dict[str, Any]) -> tuple[str, int]:
+    return entry["Service"]["Address"] or entry["Node"]["Address"], entry["Service"]["Port"]

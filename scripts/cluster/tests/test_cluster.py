@@ -13,9 +13,10 @@ def test_instances_share_no_port() -> None:
     """Two instances run side by side: no port is both's, and none is among Nomad's own range."""
     fixed = [port for name in NAMES for port in Instance(name).ports.values()]
     assert len(set(fixed)) == len(fixed)
-    spans = [range(first, last + 1) for first, last in (Instance(n).dynamic_ports for n in NAMES)]
+    blocks = [b for n in NAMES for b in (Instance(n).dynamic_ports, Instance(n).link_ports)]
+    spans = [range(first, last + 1) for first, last in blocks]
     assert not any(port in span for port in fixed for span in spans)
-    assert not set(spans[0]) & set(spans[1])
+    assert len(set().union(*spans)) == sum(map(len, spans))
 
 
 def test_an_instance_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

