@@ -1,12 +1,12 @@
 """Consumes topics batch by batch: offsets move only after the work of a batch is durable."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
@@ -14,6 +14,7 @@ from services.contracts.records import AnyRecord, Poison, decode
 from services.runtime.app import App
 from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
+from services.runtime.kafka.eviction import Assignments, GroupMember
 from services.runtime.kafka.producer import NAME, Producer
 from services.runtime.telemetry import metrics, trace
 from services.runtime.telemetry.log import log
@@ -48,28 +49,28 @@ Handle = Callable[[Sequence[Received]], Awaitable[None]]
 """Returns when the work of a batch is durable; the batch is in order within each partition."""
 
 
-class Assignments:
-    """What somebody who keeps state per partition wants to hear; both must return at once."""
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """What was worked on between two rebalances; what is not committed then is done again."""
+
+    fresh: set[int] = field(default_factory=set)
+    """The partitions of which nothing was worked on yet."""
+    done: dict[TopicPartition, int] = field(default_factory=dict)
+
+
+class _Turns(Assignments):
+    """Begins a turn with every rebalance, so that a batch of an older one moves no offset."""
+
+    def __init__(self) -> None:
+        self.now = _Turn()
 
     def revoked(self) -> None:
-        """Stop handing out new work: a rebalance has begun."""
+        """Forget what was done."""
+        self.now = _Turn()
 
     def assigned(self, partitions: frozenset[int]) -> None:
-        """Go on with exactly these partitions."""
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, assignments: Assignments) -> None:
-        self._assignments = assignments
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        _log.info("partitions_revoked", partitions=sorted(tp.partition for tp in revoked))
-        self._assignments.revoked()
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        numbers = frozenset(tp.partition for tp in assigned)
-        _log.info("partitions_assigned", partitions=sorted(numbers))
-        self._assignments.assigned(numbers)
+        """Begin with these partitions."""
+        self.now = _Turn(set(partitions))
 
 
 class Consumer:
@@ -98,17 +99,26 @@ class Consumer:
         self._group = group
         self._topic = topic
         self._handle = handle
-        self._listener = _Listener(assignments or Assignments())
+        self._turns = _Turns()
+        config = app.config
+        self._member = GroupMember(
+            group,
+            f"{config.service_name}-{config.instance_id}-{app.lifelines.boot}",
+            (self._turns, assignments or Assignments()),
+            app.lifelines.changed,
+        )
         self._after = after
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
         self._pace_s = pace_s
-        self._done: dict[TopicPartition, int] = {}
+        # The library keeps the last assignment on the class, for all groups of a process alike.
+        self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
         app.health.add(f"consumer of {topic}", self._probe)
         app.on_stop(f"consumer-{topic}", self._close)
         app.spawn(f"consume-{topic}", self._keep())
+        app.lifelines.enter(self._member)
 
     async def _keep(self) -> None:
         try:
@@ -124,6 +134,7 @@ class Consumer:
                 finally:
                     self._consumer = None
                     await consumer.stop()
+                    self._member.detach()
         finally:
             self._finished.set()
 
@@ -133,23 +144,25 @@ class Consumer:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=address,
                 group_id=self._group,
-                client_id=f"{self._app.config.service_name}-{self._app.config.instance_id}",
+                client_id=self._member.client_id,
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
-                partition_assignment_strategy=[StickyPartitionAssignor],
+                partition_assignment_strategy=[self._assignor],
                 session_timeout_ms=SESSION_TIMEOUT_MS,
                 heartbeat_interval_ms=HEARTBEAT_MS,
                 rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
                 retry_backoff_ms=20,
             )
-            consumer.subscribe([self._topic], listener=self._listener)
+            consumer.subscribe([self._topic], listener=self._member)
+            self._member.attach(consumer)
             try:
                 await topics.ensure(address, [self._topic])
                 await consumer.start()
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("kafka_not_reached", error=repr(error))
                 await consumer.stop()
+                self._member.detach()
                 await asyncio.sleep(RETRY_MIN_S)
                 continue
             self._consumer = consumer
@@ -177,6 +190,7 @@ class Consumer:
         self, consumer: AIOKafkaConsumer, found: Mapping[TopicPartition, list[ConsumerRecord]]
     ) -> None:
         """Have a batch worked on, or take it again when a dependency is away."""
+        turn = self._turns.now
         try:
             await self._work([record for records in found.values() for record in records])
         except Exception as error:
@@ -186,8 +200,22 @@ class Consumer:
             await self._go_back(consumer, found, dependency)
             return
         self._failures = 0
-        self._done |= {tp: records[-1].offset + 1 for tp, records in found.items()}
+        turn.done |= {tp: records[-1].offset + 1 for tp, records in found.items()}
         metrics.records_consumed.labels(self._topic).inc(sum(map(len, found.values())))
+        for tp, records in found.items():
+            if tp.partition in turn.fresh and turn is self._turns.now:
+                turn.fresh.discard(tp.partition)
+                self._first_processed(tp.partition, records)
+
+    def _first_processed(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        _log.info(
+            "first_processed",
+            group=self._group,
+            partition=partition,
+            generation=self._member.generation,
+            offsets=[records[0].offset, records[-1].offset],
+            monotonic_s=time.monotonic(),
+        )
 
     async def _work(self, raw: Sequence[ConsumerRecord]) -> None:
         batch = [received for record in raw if (received := await self._read(record)) is not None]
@@ -233,16 +261,16 @@ class Consumer:
                 consumer.seek(partition, records[0].offset)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Move the offsets behind all work that is durable, as far as partitions are still ours."""
-        ours = consumer.assignment()
-        offsets = {tp: offset for tp, offset in self._done.items() if tp in ours}
-        self._done = {}
-        if not offsets:
-            return
-        try:
-            await consumer.commit(offsets)
-        except (CommitFailedError, IllegalStateError) as error:
-            _log.info("commit_refused", topic=self._topic, error=type(error).__name__)
+        """Move the offsets behind all work that is durable, unless a rebalance has begun."""
+        async with self._member.committing:
+            turn = self._turns.now
+            if self._member.joining or not turn.done:
+                return
+            offsets, turn.done = turn.done, {}
+            try:
+                await consumer.commit(offsets)
+            except (CommitFailedError, IllegalStateError) as error:
+                _log.info("commit_refused", topic=self._topic, error=type(error).__name__)
         for tp, offset in offsets.items():
             end = consumer.highwater(tp)
             if end is not None:

@@ -1,0 +1,379 @@
+"""Lifelines: one TCP connection to every process of the same service, whose end is seen at once.
+
+Each process dials all others; who is dialled says every 100 ms which consumer groups it is in and
+as whom. A killed process is known by the end of its connection and nobody of its boot answering at
+its address. Silence proves nothing: a stalled process and a cut network look the same, and Kafka's
+session timeout decides there. So does a membership that was left: a graceful stop leaves its groups
+first, so that nothing is left to evict when its lifelines end.
+"""
+
+import asyncio
+import hmac
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol, cast
+
+import msgspec
+from msgspec import Struct
+
+from services.runtime.config import Config
+from services.runtime.consul import Consul, keys_of
+from services.runtime.discovery import Discovery, Spawn
+from services.runtime.health import Health
+from services.runtime.telemetry import metrics
+from services.runtime.telemetry.log import log
+from services.runtime.unavailable import Unavailable
+
+SERVICE_SUFFIX: Final = "-lifeline"
+SWITCH: Final = "eviction"
+OFF: Final = "off"
+SAY_EVERY_S: Final = 0.1
+ANSWER_TIMEOUT_S: Final = 1.0
+RETRY_MIN_S: Final = 0.005
+RETRY_MAX_S: Final = 1.0
+HELLO_SIZE_MAX_BYTES: Final = 16 * 1024
+UNSENT_MAX_BYTES: Final = 64 * 1024
+AUDIENCE_MAX: Final = 256
+KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3))
+"""The kernel ends the connection to a machine that is gone, which is no death of its process."""
+
+Address = tuple[str, int]
+_log = log(__name__)
+
+
+class Membership(Struct, frozen=True):
+    """A place in a consumer group; without a member id yet when it joins for the first time."""
+
+    group: str
+    client_id: str
+    member_id: str
+    joining: bool
+
+
+class Hello(Struct, frozen=True):
+    """What a process says of itself; the proof shows that it knows the installation's secret."""
+
+    service: str
+    instance: str
+    boot: str
+    host: str
+    port: int
+    proof: str = ""
+    memberships: tuple[Membership, ...] = ()
+
+
+class Member(Protocol):
+    """A place of ours in a consumer group."""
+
+    group: str
+
+    @property
+    def membership(self) -> Membership | None:
+        """What peers must know of it; None while there is nothing to evict."""
+
+    async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
+        """Make the group go on without a member that is dead."""
+
+    async def hasten(self) -> None:
+        """Ask at once whether a rebalance has begun."""
+
+
+class _Line(asyncio.Protocol):
+    """One connection: says hello when it stands and hears the newest of the hellos that came."""
+
+    def __init__(
+        self,
+        hello: Callable[[], bytes],
+        heard: Callable[["_Line", bytes], None],
+        audience: set["_Line"] | None = None,
+    ) -> None:
+        self._hello = hello
+        self._heard = heard
+        self._audience = set() if audience is None else audience
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+        self.answered = asyncio.Event()
+        """Set by the first hello, and by the end."""
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if len(self._audience) >= AUDIENCE_MAX:
+            self._transport.abort()
+            return
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        self._audience.add(self)
+        self.say(self._hello())
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > HELLO_SIZE_MAX_BYTES:
+            lines, self._rest = [self._rest], b""
+        if lines:
+            self._heard(self, lines[-1])
+            self.answered.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how does not matter
+        self._audience.discard(self)
+        self.closed.set()
+        self.answered.set()
+
+    def say(self, hello: bytes) -> None:
+        """Send a hello; a peer that takes none for long is hung up on and may call again."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
+            self._transport.abort()
+            return
+        self._transport.write(hello)
+
+    def close(self) -> None:
+        """End the connection after what was said."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class _Peer:
+    """An address where a process of our service listens or listened."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.listed = False
+        """Consul knows it."""
+        self.passing = False
+        self.connected = False
+        self.absent = False
+        """No peer is there to be waited for: the address refused, or is another's or our own."""
+        self.hello: Hello | None = None
+        self.said = b""
+        self.called = asyncio.Event()
+        """Set when it has dialled us, so that it must be there."""
+
+
+class Lifelines:
+    """The lifelines of one process; without a port for them there are none and nobody evicts."""
+
+    def __init__(
+        self, config: Config, consul: Consul, discovery: Discovery, health: Health, spawn: Spawn
+    ) -> None:
+        self.boot = secrets.token_hex(4)
+        """Tells this process from the one that was restarted under the same name."""
+        self._config = config
+        self._consul = consul
+        self._discovery = discovery
+        self._health = health
+        self._spawn = spawn
+        self._members: list[Member] = []
+        self._peers: dict[Address, _Peer] = {}
+        self._peers_known = False
+        self._audience: set[_Line] = set()
+        self._server: asyncio.Server | None = None
+        self._own: Address = (config.http_host, config.lifeline_port or 0)
+        self._evicting = True
+        self._told: tuple[Membership, ...] | None = None
+        self._hello = b""
+
+    @property
+    def peers(self) -> list[Hello]:
+        """What those we hold a lifeline to said last."""
+        return [peer.hello for peer in self._peers.values() if peer.connected and peer.hello]
+
+    def enter(self, member: Member) -> None:
+        """Let peers know a membership from now on, and it those of the same group."""
+        self._members.append(member)
+        if len(self._members) > 1:
+            return
+        if self._config.lifeline_port is None:
+            _log.warning("lifelines_off", reason="LIFELINE_PORT is not set")
+            return
+        self._health.add("lifelines", self._probe)
+        self._spawn("lifelines", self._speak())
+        self._spawn("watch-eviction", self._watch_switch())
+
+    def changed(self) -> None:
+        """Say at once what has changed instead of with the next hello."""
+        hello = self._what_to_say()
+        for line in tuple(self._audience):
+            line.say(hello)
+
+    async def close(self) -> None:
+        """Say what is left to say and end all lifelines."""
+        if self._server is None:
+            return
+        self._server.close()
+        self.changed()
+        for line in tuple(self._audience):
+            line.close()
+
+    async def _speak(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Line(self._what_to_say, self._greeted, self._audience), *self._own
+        )
+        self._own = self._server.sockets[0].getsockname()[:2]
+        self._spawn("watch-lifelines", self._watch_peers())
+        while True:
+            self.changed()
+            await asyncio.sleep(SAY_EVERY_S)
+
+    def _what_to_say(self) -> bytes:
+        found = (member.membership for member in self._members)
+        memberships = tuple(membership for membership in found if membership is not None)
+        if memberships != self._told:
+            self._told = memberships
+            hello = Hello(
+                self._config.service_name,
+                self._config.instance_id,
+                self.boot,
+                *self._own,
+                memberships=memberships,
+            )
+            hello = msgspec.structs.replace(hello, proof=self._proof(hello))
+            self._hello = msgspec.json.encode(hello) + b"\n"
+        return self._hello
+
+    def _proof(self, hello: Hello) -> str:
+        said = msgspec.json.encode((hello.service, hello.boot, hello.host, hello.port))
+        return hmac.digest(self._config.internal_token.encode(), said, "sha256").hex()
+
+    def _read(self, said: bytes) -> Hello | None:
+        """Return a hello of our service under our installation's secret; None for anything else."""
+        try:
+            hello = msgspec.json.decode(said, type=Hello)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            return None
+        ours = hello.service == self._config.service_name
+        return hello if ours and hmac.compare_digest(hello.proof, self._proof(hello)) else None
+
+    def _greeted(self, line: _Line, said: bytes) -> None:
+        """Dial back whoever dialled us: it may be here before Consul tells."""
+        hello = self._read(said)
+        if hello is None:
+            line.close()
+        elif hello.boot != self.boot:
+            self._meet((hello.host, hello.port)).called.set()
+
+    async def _watch_peers(self) -> None:
+        service = f"{self._config.service_name}{SERVICE_SUFFIX}"
+        async for instances in self._discovery.instances(service):
+            passing = {(found.host, found.port): found.passing for found in instances}
+            for address in passing:
+                self._meet(address)
+            for peer in self._peers.values():
+                peer.listed = peer.address in passing
+                peer.passing = passing.get(peer.address, False)
+            self._peers_known = True
+
+    async def _watch_switch(self) -> None:
+        folder = f"chat4all/config/{self._config.service_name}/"
+        async for entries in self._consul.watch(f"/v1/kv/{folder}{SWITCH}", {}):
+            self._evicting = keys_of(entries, folder).get(SWITCH) != OFF
+            _log.info("eviction_switched", on=self._evicting)
+
+    async def _probe(self) -> None:
+        if not self._peers_known:
+            raise Unavailable("consul", "the peers are not known yet")
+        for peer in self._peers.values():
+            if peer.passing and not (peer.connected or peer.absent):
+                raise Unavailable("lifelines", "a peer has not answered yet")
+
+    def _meet(self, address: Address) -> _Peer:
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = _Peer(address)
+            peer.absent = address == self._own
+            if not peer.absent:
+                self._spawn("lifeline", self._follow(peer))
+        return peer
+
+    async def _follow(self, peer: _Peer) -> None:
+        """Hold a lifeline to a peer until nobody is there and Consul does not know it any more."""
+        wait_s = RETRY_MIN_S
+        while True:
+            line = await self._dial(peer)
+            if line is not None:
+                wait_s = RETRY_MIN_S
+                metrics.lifeline_peers.inc()
+                peer.connected = True
+                try:
+                    await line.closed.wait()
+                finally:
+                    line.close()
+                    peer.connected = False
+                    metrics.lifeline_peers.dec()
+                continue
+            if not peer.listed and (peer.absent or wait_s >= RETRY_MAX_S):
+                del self._peers[peer.address]
+                return
+            peer.called.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await peer.called.wait()
+            wait_s = min(RETRY_MAX_S, wait_s * 2)
+
+    async def _dial(self, peer: _Peer) -> _Line | None:
+        """Return a lifeline whose end was not seen yet; None when there is none.
+
+        A refused connection is a death. One that breaks before an answer, or has none in time,
+        says nothing: a dying process may still accept it, a stopped one too.
+        """
+        line = _Line(self._what_to_say, partial(self._heard, peer))
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await asyncio.get_running_loop().create_connection(lambda: line, *peer.address)
+                await line.answered.wait()
+        except ConnectionRefusedError:
+            peer.absent = True
+            self._gone(peer, "refused")
+            return None
+        except (OSError, TimeoutError):
+            peer.absent = False
+            line.close()
+            return None
+        return None if peer.absent or line.closed.is_set() else line
+
+    def _heard(self, peer: _Peer, line: _Line, said: bytes) -> None:
+        before = peer.hello
+        if said == peer.said and before is not None and not _joining(before):
+            return
+        hello = self._read(said)
+        peer.absent = hello is None or hello.boot == self.boot
+        if before is not None and (hello is None or hello.boot != before.boot):
+            self._gone(peer, "replaced")
+        if hello is None or peer.absent:
+            line.close()
+            return
+        peer.hello, peer.said = hello, said
+        groups = {m.group for one in (before, hello) if one for m in one.memberships}
+        for member in self._members:
+            if member.group in groups:
+                self._spawn("hasten", member.hasten())
+
+    def _gone(self, peer: _Peer, how: str) -> None:
+        """Have the memberships evicted that a process died with."""
+        seen_at = time.monotonic()
+        lost, peer.hello, peer.said = peer.hello, None, b""
+        if lost is None:
+            return
+        _log.info(
+            "peer_lost" if lost.memberships else "peer_left",
+            peer=lost.instance,
+            boot=lost.boot,
+            how=how,
+            evicting=self._evicting,
+            monotonic_s=seen_at,
+        )
+        for membership in lost.memberships if self._evicting else ():
+            for member in self._members:
+                if member.group == membership.group:
+                    self._spawn("evict", member.evict(membership, lost.instance, seen_at))
+
+
+def _joining(hello: Hello) -> bool:
+    return any(membership.joining for membership in hello.memberships)

@@ -1,0 +1,275 @@
+"""Eviction: what is used of the library, commits around a rebalance, and a real broker."""
+
+import asyncio
+import inspect
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from uuid import uuid4
+
+import aiohttp
+import aiokafka
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import UnknownMemberIdError
+from aiokafka.protocol.admin import DescribeGroupsRequest
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from services.contracts.topics import PARTITIONS
+from services.runtime.app import App
+from services.runtime.config import Config
+from services.runtime.consul import Consul
+from services.runtime.kafka import eviction, topics
+from services.runtime.kafka.consumer import Consumer
+from services.runtime.kafka.eviction import Assignments, GroupMember
+from services.runtime.kafka.lifeline import Membership
+from services.runtime.kafka.producer import Producer
+
+MOVE_TIMEOUT_S = 2.0
+JOIN_TIMEOUT_S = 20.0
+TP = TopicPartition("topic", 0)
+VICTIM = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+async def main(address, topic, group):
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=address, group_id=group, client_id="victim",
+        partition_assignment_strategy=[StickyPartitionAssignor],
+        session_timeout_ms=30000, heartbeat_interval_ms=100,
+    )
+    await consumer.start()
+    print(consumer._coordinator.member_id, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_the_library_is_the_one_that_was_read() -> None:
+    """What is used beyond the public API has the form it had when it was read."""
+    assert aiokafka.__version__.startswith("0.14."), "read group_coordinator.py and client.py again"
+    assert "self._coordinator = GroupCoordinator(" in inspect.getsource(AIOKafkaConsumer.start)
+    built = inspect.getsource(GroupCoordinator.__init__)
+    for attribute in ("member_id", "generation", "coordinator_id", "_rejoin_needed_fut"):
+        assert f"self.{attribute} = " in built
+    routine = inspect.getsource(GroupCoordinator._GroupCoordinator__coordination_routine)
+    assert "futures.append(self._rejoin_needed_fut)" in routine
+    assert "_rejoin_needed_fut.set_result" in inspect.getsource(GroupCoordinator.request_rejoin)
+    joined = inspect.getsource(GroupCoordinator.ensure_active_group)
+    assert joined.index("_on_join_prepare") < joined.index("_stop_heartbeat_task")
+    assert joined.index("_stop_heartbeat_task") < joined.index("_do_rejoin_group")
+    assert inspect.iscoroutinefunction(GroupCoordinator._do_heartbeat)
+    assert inspect.iscoroutinefunction(GroupCoordinator.ensure_coordinator_known)
+    for method in (AIOKafkaClient.send, AIOKafkaClient.ready):
+        assert "group" in inspect.signature(method).parameters
+    connected = inspect.getsource(AIOKafkaClient._get_conn)
+    assert "conn_id = (node_id, group)" in connected
+    assert "if not conn.connected():" in connected
+    assert "self._conns[conn_id] = await create_conn(" in connected
+    assert "_client.send(node_id, request)" in inspect.getsource(Fetcher._proc_fetch_request)
+    assert list(inspect.signature(LeaveGroupRequest).parameters) == ["group", "member_id"]
+    assert next(iter(inspect.signature(DescribeGroupsRequest).parameters)) == "groups"
+    assert "cls.member_assignment = " in inspect.getsource(StickyPartitionAssignor.on_assignment)
+
+
+async def test_a_rejoin_waits_for_the_commit_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit reaches the broker before the JoinGroup, unless it takes too long."""
+    heard: list[str] = []
+
+    class Heard(Assignments):
+        def revoked(self) -> None:
+            heard.append("revoked")
+
+    member = GroupMember("group", "client", [Heard()], lambda: heard.append("changed"))
+    member.joining = False
+    monkeypatch.setattr(eviction, "COMMIT_GRACE_S", 30)
+    await member.committing.acquire()
+    rejoining = asyncio.create_task(member.on_partitions_revoked([TP]))
+    done, _ = await asyncio.wait([rejoining], timeout=0.1)
+    assert not done
+    assert member.joining
+    assert heard == ["revoked", "changed"]
+    member.committing.release()
+    await rejoining
+    monkeypatch.setattr(eviction, "COMMIT_GRACE_S", 0.01)
+    async with member.committing:
+        await member.on_partitions_revoked([TP])
+
+
+class Broker:
+    """A coordinator and its connection as `GroupMember` sees them."""
+
+    coordinator_id = 1
+    member_id = "own"
+    generation = 1
+
+    def __init__(self, members: dict[str, str]) -> None:
+        self.members = members
+        self.asked: list[str] = []
+        self.rejoins = 0
+        self._coordinator = self._client = self
+        self._conns: dict[object, object] = {}
+
+    async def ensure_coordinator_known(self) -> None:
+        """Be known."""
+
+    async def ready(self, _node: int, *, group: int) -> bool:
+        """Be connected."""
+        assert group == eviction.EVICTION_CONNECTION
+        return True
+
+    async def send(self, node: int, request: object, *, group: int) -> object:
+        """Let a member leave, or tell who is in the group."""
+        assert (node, group) == (1, eviction.EVICTION_CONNECTION)
+        if isinstance(request, LeaveGroupRequest):
+            self.asked.append(request._member_id)
+            known = self.members.pop(request._member_id, None) is not None
+            return SimpleNamespace(error_code=0 if known else UnknownMemberIdError.errno)
+        members = [(member_id, client, "h", b"", b"") for member_id, client in self.members.items()]
+        return SimpleNamespace(groups=[(0, "g", "Stable", "consumer", "sticky", members)])
+
+    def request_rejoin(self) -> None:
+        """Count it."""
+        self.rejoins += 1
+
+
+@pytest.mark.parametrize(
+    ("members", "member_id", "state", "asked", "rejoins"),
+    [
+        pytest.param({"m1": "dead"}, "m1", "stable", ["m1"], 1, id="known"),
+        pytest.param({"m1": "dead"}, "m1", "joining", ["m1"], 1, id="known, in a rebalance"),
+        pytest.param({"m2": "dead"}, "m1", "stable", ["m1", "m2"], 2, id="with a newer id"),
+        pytest.param({"m2": "dead"}, "", "stable", ["m2"], 2, id="that told no id yet"),
+        pytest.param({"m3": "alive"}, "m1", "stable", ["m1"], 1, id="evicted by another"),
+        pytest.param({"m3": "alive"}, "m1", "joining", ["m1"], 0, id="evicted, in a rebalance"),
+        pytest.param({"m3": "alive"}, "m1", "assigned", ["m1"], 0, id="evicted, all done"),
+    ],
+)
+async def test_who_is_evicted_and_when_a_survivor_rejoins(
+    members: dict[str, str], member_id: str, state: str, asked: list[str], rejoins: int
+) -> None:
+    """A dead member leaves under the id it had; a survivor rejoins unless it already did."""
+    member, broker = GroupMember("g", "own", [], lambda: None), Broker(members)
+    member.attach(broker)
+    seen_at = time.monotonic()
+    if state != "joining":
+        await member.on_partitions_assigned([TP])
+    if state == "stable":
+        seen_at = time.monotonic()
+    await member.evict(Membership("g", "dead", member_id, joining=False), "victim", seen_at)
+    assert (broker.asked, broker.rejoins) == (asked, rejoins)
+    assert "m3" not in broker.asked
+
+
+class Commits:
+    """What a consumer was asked to commit."""
+
+    def __init__(self) -> None:
+        self.made: list[dict[TopicPartition, int]] = []
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Keep it."""
+        self.made.append(offsets)
+
+    def highwater(self, _tp: TopicPartition) -> int | None:
+        """Know of no end."""
+        return None
+
+
+@asynccontextmanager
+async def application(kafka_address: str) -> AsyncIterator[App[Config]]:
+    """Run an application without lifelines."""
+    config = Config(
+        service_name="worker",
+        instance_id="survivor",
+        http_host="127.0.0.1",
+        http_port=1,
+        consul_http_addr="127.0.0.1:1",
+        internal_token="internal-token-of-tests",
+        kafka_address=kafka_address,
+    )
+    async with aiohttp.ClientSession() as session:
+        app = App(config, session, Consul(config.consul_http_addr, session))
+        try:
+            yield app
+        finally:
+            app.stopping.set()
+            await app.close()
+
+
+async def test_nothing_is_committed_during_a_rebalance() -> None:
+    """Offsets move while the assignment stands; what was done before a rebalance moves none."""
+    async with application("127.0.0.1:1") as app:
+        never = asyncio.Event()
+        producer = Producer.__new__(Producer)
+        consumer = Consumer(
+            app, producer, group="g", topic=TP.topic, handle=_ignore, after=(never,)
+        )
+        member, commits = consumer._member, Commits()
+        for offset in (5, 6):
+            await member.on_partitions_assigned([TP])
+            consumer._turns.now.done[TP] = offset
+            if offset == 6:
+                stale = consumer._turns.now
+                await member.on_partitions_revoked([TP])
+                stale.done[TP] = consumer._turns.now.done[TP] = 7
+            await consumer._commit(commits)
+        await member.on_partitions_assigned([TP])
+        await consumer._commit(commits)
+        assert commits.made == [{TP: 5}]
+        never.set()
+
+
+async def _ignore(_batch: object) -> None:
+    """Do no work."""
+
+
+class Owned(Assignments):
+    """The partitions that a survivor has."""
+
+    def __init__(self) -> None:
+        self.partitions: frozenset[int] = frozenset()
+
+    def assigned(self, partitions: frozenset[int]) -> None:
+        """Keep them."""
+        self.partitions = partitions
+
+    async def count(self, partitions: int, timeout_s: float) -> None:
+        """Wait until so many are ours."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.partitions) != partitions:
+                await asyncio.sleep(0.005)
+
+
+@pytest.mark.connected
+@pytest.mark.parametrize("told", ["the member id", "an old member id", "no member id"])
+async def test_the_partitions_of_an_evicted_member_move(kafka_address: str, told: str) -> None:
+    """A killed member's partitions are the survivor's in less than two seconds, not thirty."""
+    name, owned = f"test-eviction-{uuid4().hex[:8]}", Owned()
+    await topics.ensure(kafka_address, [name])
+    async with application(kafka_address) as app:
+        producer = Producer(app, [name])
+        consumer = Consumer(
+            app, producer, group=name, topic=name, handle=_ignore, assignments=owned
+        )
+        await owned.count(PARTITIONS, JOIN_TIMEOUT_S)
+        victim = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", VICTIM, kafka_address, name, name, stdout=asyncio.subprocess.PIPE
+        )
+        assert victim.stdout is not None
+        try:
+            await owned.count(PARTITIONS // 2, JOIN_TIMEOUT_S)
+            member_id = (await victim.stdout.readline()).decode().strip()
+        finally:
+            victim.kill()
+            await victim.wait()
+        member_id = {"the member id": member_id, "no member id": ""}.get(told, f"{member_id}x")
+        lost = Membership(name, "victim", member_id, joining=False)
+        await consumer._member.evict(lost, "victim", time.monotonic())
+        await owned.count(PARTITIONS, MOVE_TIMEOUT_S)

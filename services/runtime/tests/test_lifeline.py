@@ -1,0 +1,386 @@
+"""Lifelines over real sockets: what is a death, what is none, and what readiness waits for."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.runtime.config import Config
+from services.runtime.consul import Consul
+from services.runtime.discovery import Discovery
+from services.runtime.health import Health
+from services.runtime.kafka.lifeline import Hello, Lifelines, Membership
+
+WAIT_TIMEOUT_S = 5.0
+NEVER_S = 0.4
+GROUP = "group"
+HOST = "127.0.0.1"
+PEERS = "/v1/health/service/worker-lifeline"
+SWITCH = "/v1/kv/chat4all/config/worker/eviction"
+VICTIM = Membership(GROUP, "worker-victim-b1", "member-1", joining=False)
+Address = tuple[str, int]
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds; fail when it takes too long."""
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def never(holds: Callable[[], object]) -> None:
+    """Fail when something holds within the time in which it would."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(NEVER_S):
+            while True:
+                assert not holds()
+                await asyncio.sleep(0.005)
+
+
+class Watched(Consul):
+    """Consul's watched answers, as a test gives them."""
+
+    def __init__(self) -> None:
+        self.answers: defaultdict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Any]:
+        """Yield what the test puts."""
+        assert query is not None
+        while True:
+            yield await self.answers[path].get()
+
+    def list(self, *peers: tuple[Address, str]) -> None:
+        """Name the registered instances and the state of their checks."""
+        entries = [
+            {
+                "Node": {"Address": HOST},
+                "Service": {"Address": host, "Port": port},
+                "Checks": [{"Status": status}],
+            }
+            for (host, port), status in peers
+        ]
+        self.answers[PEERS].put_nowait(entries)
+
+
+class Recorder:
+    """A membership that keeps what it was asked to do."""
+
+    def __init__(self, group: str = GROUP) -> None:
+        self.group = group
+        self.membership: Membership | None = Membership(group, "c", "own", joining=False)
+        self.evicted: list[Membership] = []
+        self.hastened = 0
+
+    async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
+        """Note it."""
+        assert peer == "victim"
+        assert seen_at > 0
+        self.evicted.append(lost)
+
+    async def hasten(self) -> None:
+        """Note it."""
+        self.hastened += 1
+
+
+class Process:
+    """The process under test."""
+
+    def __init__(self) -> None:
+        self.consul, self.health, self.member = Watched(), Health(), Recorder()
+        self.tasks: set[asyncio.Task[None]] = set()
+        config = Config(
+            service_name="worker",
+            instance_id="survivor",
+            http_host=HOST,
+            http_port=1,
+            lifeline_port=0,
+            consul_http_addr="127.0.0.1:1",
+            internal_token="internal-token-of-tests",
+        )
+        discovery = Discovery(self.consul, self.spawn)
+        self.lifelines = Lifelines(config, self.consul, discovery, self.health, self.spawn)
+        self.lifelines.enter(self.member)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Own a task."""
+        self.tasks.add(asyncio.create_task(work, name=name))
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self.lifelines._own
+
+    async def close(self) -> None:
+        """End it; a task that failed fails the test."""
+        await self.lifelines.close()
+        for task in self.tasks:
+            if not task.done():
+                task.cancel()
+        for result in await asyncio.gather(*self.tasks, return_exceptions=True):
+            assert result is None or isinstance(result, asyncio.CancelledError), result
+
+
+class Peer:
+    """Another process as the test plays it: it answers every connection with its hello."""
+
+    def __init__(self, process: Process, boot: str = "b1") -> None:
+        self.process, self.boot = process, boot
+        self.memberships: tuple[Membership, ...] = (VICTIM,)
+        self.secret = True
+        self.silent = False
+        self.answer: bytes | None = None
+        self.address: Address = (HOST, 0)
+        self.accepted = 0
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def hello(self) -> bytes:
+        """What it says of itself."""
+        hello = Hello("worker", "victim", self.boot, *self.address, memberships=self.memberships)
+        proof = self.process.lifelines._proof(hello) if self.secret else "0" * 64
+        return msgspec.json.encode(msgspec.structs.replace(hello, proof=proof)) + b"\n"
+
+    async def listen(self) -> "Peer":
+        """Accept connections, at the same address again after a stop."""
+        self._server = await asyncio.start_server(self._accept, *self.address)
+        self.address = self._server.sockets[0].getsockname()[:2]
+        return self
+
+    async def _accept(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self._writers.append(writer)
+        if not self.silent:
+            writer.write(self.hello if self.answer is None else self.answer)
+
+    async def connected(self) -> "Peer":
+        """Listen and be known to the process through Consul."""
+        await self.listen()
+        self.process.consul.list((self.address, "passing"))
+        await until(lambda: self.process.lifelines.peers)
+        return self
+
+    def say(self) -> None:
+        """Send its hello on all connections."""
+        for writer in self._writers:
+            writer.write(self.hello)
+
+    def refuse(self) -> None:
+        """Listen no more, keeping the connections there are."""
+        assert self._server is not None
+        self._server.close()
+
+    def hang_up(self) -> None:
+        """End all connections."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.close()
+
+    def die(self) -> None:
+        """Do what the kernel does to a killed process."""
+        self.refuse()
+        self.hang_up()
+
+
+@pytest.fixture
+async def process() -> AsyncIterator[Process]:
+    """Run a process that has one membership."""
+    made = Process()
+    await until(lambda: made.lifelines._server)
+    yield made
+    await made.close()
+
+
+async def test_a_refused_reconnect_is_a_death(process: Process) -> None:
+    """The end of a lifeline with nobody at its address evicts the member, and once only."""
+    peer = await Peer(process).connected()
+    peer.die()
+    await until(lambda: process.member.evicted)
+    await never(lambda: len(process.member.evicted) > 1)
+    assert process.member.evicted == [VICTIM]
+
+
+async def test_the_same_boot_that_answers_is_alive(process: Process) -> None:
+    """A connection that broke is replaced, and nobody is evicted."""
+    peer = await Peer(process).connected()
+    peer.hang_up()
+    await until(lambda: peer.accepted == 2 and process.lifelines.peers)
+    await never(lambda: process.member.evicted)
+
+
+async def test_another_boot_that_answers_is_a_death(process: Process) -> None:
+    """A process restarted at the same address means that the one before is dead."""
+    peer = await Peer(process).connected()
+    peer.boot = "b2"
+    peer.memberships = (msgspec.structs.replace(VICTIM, member_id="member-2"),)
+    peer.hang_up()
+    await until(lambda: process.member.evicted)
+    await until(lambda: [known.boot for known in process.lifelines.peers] == ["b2"])
+    assert process.member.evicted == [VICTIM]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * 20_000])
+async def test_a_stranger_at_the_address_is_a_death(process: Process, answer: bytes) -> None:
+    """Whoever else got the port shows that its former owner is gone."""
+    peer = await Peer(process).connected()
+    peer.answer = answer
+    peer.hang_up()
+    await until(lambda: process.member.evicted)
+
+
+async def test_a_goodbye_is_no_death(process: Process) -> None:
+    """A process that left its groups before it ended is not evicted."""
+    peer = await Peer(process).connected()
+    peer.memberships = ()
+    peer.say()
+    await until(lambda: not process.lifelines.peers[0].memberships)
+    peer.die()
+    await until(lambda: not process.lifelines.peers)
+    await never(lambda: process.member.evicted)
+
+
+async def test_silence_is_no_death(process: Process) -> None:
+    """A peer that says nothing any more keeps its lifeline and its membership."""
+    peer = await Peer(process).connected()
+    peer.refuse()
+    await never(lambda: process.member.evicted or not process.lifelines.peers)
+
+
+async def test_no_answer_is_no_death_until_it_is_refused(process: Process) -> None:
+    """A connection that is accepted and says nothing decides nothing; a later refusal does."""
+    peer = await Peer(process).connected()
+    peer.silent = True
+    peer.hang_up()
+    await until(lambda: peer.accepted == 2)
+    await never(lambda: process.member.evicted)
+    peer.die()
+    await until(lambda: process.member.evicted)
+
+
+async def test_the_member_id_in_hand_is_the_last_one_told(process: Process) -> None:
+    """What a peer says after a rebalance counts, not what it said when it was met."""
+    peer = await Peer(process).connected()
+    newer = msgspec.structs.replace(VICTIM, member_id="member-2")
+    other = Membership("another group", "c", "m", joining=False)
+    peer.memberships = (newer, other)
+    peer.say()
+    await until(lambda: process.lifelines.peers[0].memberships == (newer, other))
+    peer.die()
+    await until(lambda: process.member.evicted)
+    assert process.member.evicted == [newer]
+
+
+async def test_eviction_can_be_switched_off_and_on(process: Process) -> None:
+    """The switch in Consul is obeyed while the process runs."""
+    process.consul.answers[SWITCH].put_nowait(
+        [{"Key": "chat4all/config/worker/eviction", "Value": "b2Zm"}]
+    )
+    await until(lambda: not process.lifelines._evicting)
+    peer = await Peer(process).connected()
+    peer.die()
+    await until(lambda: not process.lifelines.peers)
+    await never(lambda: process.member.evicted)
+    process.consul.answers[SWITCH].put_nowait([])
+    await until(lambda: process.lifelines._evicting)
+
+
+async def test_a_peer_that_calls_is_dialled_back(process: Process) -> None:
+    """A new peer is watched before Consul tells of it."""
+    peer = await Peer(process).listen()
+    _, writer = await asyncio.open_connection(*process.address)
+    writer.write(peer.hello)
+    await until(lambda: process.lifelines.peers)
+    peer.die()
+    await until(lambda: process.member.evicted)
+    await until(lambda: not process.lifelines._peers)
+    writer.close()
+
+
+async def test_who_does_not_know_the_secret_is_no_peer(process: Process) -> None:
+    """A hello without its proof opens no lifeline, whichever side it comes from."""
+    peer = Peer(process)
+    peer.secret = False
+    await peer.listen()
+    reader, writer = await asyncio.open_connection(*process.address)
+    writer.write(peer.hello)
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        await reader.read()
+    process.consul.list((peer.address, "passing"))
+    await until(lambda: peer.accepted)
+    await never(lambda: process.lifelines.peers)
+    writer.close()
+    peer.die()
+
+
+async def test_hellos_repeat_and_changes_are_told_at_once(process: Process) -> None:
+    """Peers hear a hello when they come, again and again, and whenever something changed."""
+    reader, writer = await asyncio.open_connection(*process.address)
+    async with asyncio.timeout(WAIT_TIMEOUT_S):
+        first, second = await reader.readline(), await reader.readline()
+        assert first == second
+        process.member.membership = msgspec.structs.replace(VICTIM, member_id="new")
+        process.lifelines.changed()
+        told = msgspec.json.decode(await reader.readline(), type=Hello)
+    assert [membership.member_id for membership in told.memberships] == ["new"]
+    writer.close()
+
+
+async def test_a_joining_peer_hastens_those_of_its_group(process: Process) -> None:
+    """While a peer waits for a rebalance, every hello of it makes us look for one."""
+    peer = await Peer(process).connected()
+    await until(lambda: process.member.hastened == 1)
+    peer.say()
+    await never(lambda: process.member.hastened > 1)
+    peer.memberships = (msgspec.structs.replace(VICTIM, joining=True),)
+    for times in (2, 3):
+        peer.say()
+        await until(lambda times=times: process.member.hastened == times)  # type: ignore[misc]
+
+
+async def test_a_lone_process_is_ready_once_consul_has_answered(process: Process) -> None:
+    """Nobody else is needed, but it must be known that there is nobody else."""
+    assert "lifelines" in await process.health.down()
+    process.consul.list((process.address, "passing"))
+    await until(lambda: process.lifelines._peers_known)
+    assert await process.health.down() == {}
+
+
+async def test_readiness_waits_for_peers_that_pass(process: Process) -> None:
+    """A passing peer has to answer; one that does not pass or refuses is not waited for."""
+    peer = Peer(process)
+    peer.silent = True
+    await peer.listen()
+    process.consul.list((peer.address, "critical"))
+    await until(lambda: peer.accepted)
+    assert await process.health.down() == {}
+    process.consul.list((peer.address, "passing"))
+    await until(lambda: process.lifelines._peers[peer.address].passing)
+    assert "lifelines" in await process.health.down()
+    peer.die()
+    await until(lambda: process.lifelines._peers[peer.address].absent)
+    assert await process.health.down() == {}
+
+
+async def test_a_peer_that_consul_forgot_and_that_refuses_is_dropped(process: Process) -> None:
+    """An address is dialled no more when neither Consul nor the peer stands for it."""
+    peer = await Peer(process).connected()
+    process.consul.list()
+    peer.die()
+    await until(lambda: not process.lifelines._peers)
+    assert process.member.evicted == [VICTIM]
+
+
+async def test_two_processes_hold_each_other(process: Process) -> None:
+    """One of two real processes that Consul names to one only: both end up with a lifeline."""
+    other = Process()
+    await until(lambda: other.lifelines._server)
+    other.consul.list((process.address, "passing"), (other.address, "passing"))
+    await until(lambda: process.lifelines.peers and other.lifelines.peers)
+    other.member.membership = None
+    await other.close()
+    await until(lambda: not process.lifelines.peers)
+    assert process.member.evicted == other.member.evicted == []
