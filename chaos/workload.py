@@ -2,6 +2,9 @@
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, cycle
 from uuid import uuid4
 
 import aiohttp
@@ -37,12 +40,35 @@ async def prepare(api: Api, channel: str, conversations: int) -> list[Lane]:
     return list(await asyncio.gather(*map(one, range(conversations))))
 
 
+def turns(lanes: Sequence[Lane], group_of: Callable[[Lane], int]) -> Iterator[Lane]:
+    """Yield lanes for ever: the groups take turns, and within each group its lanes.
+
+    So every group, a partition say, gets messages at one even rate however many lanes it has.
+    """
+    groups: dict[int, list[Lane]] = {}
+    for lane in lanes:
+        groups.setdefault(group_of(lane), []).append(lane)
+    wheels = [cycle(groups[number]) for number in sorted(groups)]
+    for wheel in cycle(wheels):
+        yield next(wheel)
+
+
 class Workload:
     """Sends a number of messages at a rate, round robin over lanes, each once."""
 
-    def __init__(self, api: Api, lanes: list[Lane], *, rate_per_s: float) -> None:
+    def __init__(
+        self,
+        api: Api,
+        lanes: Sequence[Lane],
+        *,
+        rate_per_s: float,
+        group_of: Callable[[Lane], int] = lambda _lane: 0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._api = api
-        self._lanes = lanes
+        self._turns = turns(lanes, group_of)
+        self._sequences: Counter[str] = Counter()
+        self._clock = clock or asyncio.get_running_loop().time
         self._rate_per_s = rate_per_s
         self.run_id = uuid4().hex[:12]
         """Every message of this workload begins with it."""
@@ -53,21 +79,22 @@ class Workload:
         """Send no more; what was sent is still waited for."""
         self._stopped = True
 
-    async def run(self, messages: int) -> list[Send]:
+    async def run(self, messages: int | None = None) -> list[Send]:
         """Send until there were so many or it is stopped; return when each has its outcome."""
         clock = asyncio.get_running_loop().time
         started = clock()
         async with asyncio.TaskGroup() as group:
-            for number in range(messages):
+            for number in count() if messages is None else range(messages):
                 await asyncio.sleep(max(0.0, started + number / self._rate_per_s - clock()))
                 if self._stopped:
                     break
-                lane = self._lanes[number % len(self._lanes)]
-                group.create_task(self._send(lane, number // len(self._lanes)))
+                lane = next(self._turns)
+                sequence = self._sequences[lane.conversation_id]
+                self._sequences[lane.conversation_id] += 1
+                group.create_task(self._send(lane, sequence))
         return self.sends
 
     async def _send(self, lane: Lane, sequence: int) -> None:
-        clock = asyncio.get_running_loop().time
         message_id = uuid4()
         content = f"{self.run_id} {lane.conversation_id} {sequence}"
         body = {
@@ -76,7 +103,7 @@ class Workload:
             "sender_id": lane.sender_id,
             "content": content,
         }
-        invoked_at = clock()
+        invoked_at = self._clock()
         outcome, answer = await self._post(body)
         self.sends.append(
             Send(
@@ -85,7 +112,7 @@ class Workload:
                 sequence=sequence,
                 content=content,
                 invoked_at=invoked_at,
-                returned_at=clock(),
+                returned_at=self._clock(),
                 outcome=outcome,
                 answer=answer,
             )

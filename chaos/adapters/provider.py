@@ -14,7 +14,8 @@ class Provider:
     """A simulator's control API."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self._url = url.rstrip("/") + "/_sim"
+        self.url = url.rstrip("/")
+        self._url = self.url + "/_sim"
         self._session = session
 
     async def receipts(self, after: int = 0, to: str | None = None) -> list[Receipt]:
@@ -42,3 +43,18 @@ class Provider:
         async with self._session.post(f"{self._url}/{path}", json=body) as answer:
             answer.raise_for_status()
             return await answer.json()
+
+    async def set_fault(self, fault: object) -> int:
+        """Set a fault; return its id."""
+        return int((await self.post("faults", fault))["id"])
+
+    async def faults(self) -> dict[int, int]:
+        """Return how often each fault that is set has happened, by id."""
+        async with self._session.get(f"{self._url}/faults") as answer:
+            answer.raise_for_status()
+            return {item["id"]: item["hits"] for item in (await answer.json())["items"]}
+
+    async def clear_faults(self) -> None:
+        """Take all faults away."""
+        async with self._session.delete(f"{self._url}/faults") as answer:
+            answer.raise_for_status()

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from uuid import UUID
 
 from msgspec import Struct
@@ -13,7 +13,11 @@ OUTCOME_UNKNOWN = "outcome_unknown"
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """The ids of messages that broke a promise, by promise; `acknowledged` counts the 202s."""
+    """The ids of messages that broke a promise, by promise; `acknowledged` counts the 202s.
+
+    `recovered` counts messages that arrived without a promise, `repeated` requests beyond the
+    first for a message, kept or not.
+    """
 
     acknowledged: int
     delivered: int
@@ -22,6 +26,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     doubled: list[str]
     reordered: list[tuple[str, int, int]]
     unexpected: list[str]
+    recovered: int = 0
+    repeated: int = 0
 
     @property
     def kept(self) -> bool:
@@ -52,6 +58,8 @@ def judge(
         doubled=sorted(text for text, count in counts.items() if count > 1),
         reordered=_reordered(by_content, kept),
         unexpected=sorted(counts.keys() - by_content.keys()),
+        recovered=sum(s.outcome is not Outcome.OK and s.content in counts for s in sends),
+        repeated=len(receipts) - len({receipt.text for receipt in receipts}),
     )
 
 
@@ -77,6 +85,8 @@ def _reordered(
     found = []
     for lane, arrivals in lanes.items():
         arrivals.sort(key=lambda arrival: arrival[0].sequence)
+        if all(a.seq < b.seq for (_, a), (_, b) in pairwise(arrivals)):
+            continue
         for (early, early_receipt), (late, late_receipt) in combinations(arrivals, 2):
             promised = early.outcome is Outcome.OK and early.returned_at < late.invoked_at
             if promised and late_receipt.seq < early_receipt.seq:

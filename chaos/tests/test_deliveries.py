@@ -1,6 +1,7 @@
 """The checker finds exactly what is wrong with a history, and nothing in a clean one."""
 
 from collections.abc import Callable
+from random import Random
 from uuid import uuid4
 
 import msgspec
@@ -86,6 +87,25 @@ def test_each_mistake_is_found_for_its_own_reason(mutate: Mutation, found: str) 
     judgement = judge(sends, receipts, {})
     assert not judgement.kept
     assert [name for name in PROMISES if getattr(judgement, name)] == [found]
+
+
+@given(st.integers(1, 4), st.integers(2, 8), st.randoms(use_true_random=False))
+def test_a_mistake_anywhere_is_found_exactly(lanes: int, messages: int, dice: Random) -> None:
+    """Whatever message is dropped, doubled or swapped is the one that is named."""
+    sends, receipts = history(lanes, messages)
+    lane, sequence = dice.randrange(lanes), dice.randrange(messages - 1)
+    place = sequence * lanes + lane
+    send = sends[place]
+    doubled = [*receipts, replace(receipts[place], seq=len(receipts) + 1)]
+    assert judge(sends, doubled, {}).doubled == [send.content]
+    assert judge(sends, doubled, {}).repeated == 1
+    dropped = receipts[:place] + receipts[place + 1 :]
+    assert judge(sends, dropped, {}).lost == [send.message_id]
+    swapped = [*receipts]
+    later = receipts[place + lanes]
+    swapped[place] = replace(later, seq=receipts[place].seq)
+    swapped[place + lanes] = replace(receipts[place], seq=later.seq)
+    assert judge(sends, swapped, {}).reordered == [(str(lane), sequence, sequence + 1)]
 
 
 def test_a_message_that_may_exist_is_neither_lost_nor_unexpected() -> None:

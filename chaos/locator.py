@@ -1,0 +1,32 @@
+"""Says where a missing message was seen last."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from chaos.history import FinalState, Receipt, Send
+
+
+def last_seen(send: Send, state: FinalState | None, receipts: Iterable[Receipt]) -> str:
+    """Return the last place that knows of a message, from what the API and the provider say."""
+    attempts = sum(receipt.text == send.content for receipt in receipts)
+    if attempts:
+        return f"at the provider, which was asked {attempts} times and kept nothing"
+    if state is None:
+        return "in the answer of the API; its state could not be read"
+    if state.status == "HTTP 404":
+        return "in the answer of the API; the store does not know it"
+    if state.status == "PENDING":
+        return "in the store; neither the router nor a connector told of it"
+    reason = f" ({state.reason})" if state.reason else ""
+    return f"at a connector, which says {state.status}{reason}; the provider never had it"
+
+
+def stories(
+    ids: Sequence[UUID],
+    sends: Iterable[Send],
+    states: dict[UUID, FinalState],
+    receipts: Sequence[Receipt],
+) -> dict[UUID, str]:
+    """Return where each of these messages was seen last."""
+    by_id = {send.message_id: send for send in sends}
+    return {i: last_seen(by_id[i], states.get(i), receipts) for i in ids if i in by_id}

@@ -1,0 +1,110 @@
+"""How the load fares at this moment: what is under way, how fast, what each partition delivered."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from chaos.adapters.provider import Provider
+from chaos.history import Outcome, Receipt, Send
+from chaos.statistics import quantile
+from chaos.workload import Workload
+
+RECENT_S = 2.0
+
+
+class Witness:
+    """The receipts of one provider since a moment, read as they come."""
+
+    def __init__(self, provider: Provider, after: int, received: int) -> None:
+        self._provider = provider
+        self._after = after
+        self._received = received
+        self.receipts: list[Receipt] = []
+        self.restarted = False
+
+    @classmethod
+    async def begin(cls, provider: Provider) -> "Witness":
+        """Begin behind the last receipt that there is."""
+        state = await provider.state()
+        return cls(provider, state["last_seq"], state["received"])
+
+    async def catch_up(self) -> list[Receipt]:
+        """Return the receipts that are new."""
+        found = await self._provider.receipts(self._after)
+        if found:
+            self._after = found[-1].seq
+            self.receipts += found
+        return found
+
+    async def check(self) -> None:
+        """Notice when the simulator lost its counters, and with them perhaps receipts."""
+        state = await self._provider.state()
+        self.restarted |= state["received"] < self._received or state["last_seq"] < self._after
+        self._received = state["received"]
+
+
+class Pulse:
+    """Compares what was promised with what arrived, a little at a time."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        witnesses: Sequence[Witness],
+        partition_of: Callable[[str], int],
+        now: Callable[[], float],
+    ) -> None:
+        self._workload = workload
+        self._witnesses = witnesses
+        self._partition_of = partition_of
+        self._now = now
+        self._read = 0
+        self._arrived: dict[str, float] = {}
+        self._open: dict[str, Send] = {}
+        self._recent: deque[tuple[float, float]] = deque()
+        self._turn = asyncio.Lock()
+        self.acknowledged = 0
+        self.refused = 0
+        self.delivered = 0
+        self.delivered_until: dict[int, float] = {}
+        """The latest sending time among the delivered messages of each partition."""
+
+    async def beat(self) -> None:
+        """Take in what is new."""
+        async with self._turn:
+            for witness in self._witnesses:
+                for receipt in await witness.catch_up():
+                    if receipt.kept:
+                        self._arrived.setdefault(receipt.text, receipt.received_at)
+        self._compare()
+
+    def _compare(self) -> None:
+        sends = self._workload.sends[self._read :]
+        self._read += len(sends)
+        for send in sends:
+            self.acknowledged += send.outcome is Outcome.OK
+            self.refused += send.outcome is not Outcome.OK
+            if send.outcome is Outcome.OK:
+                self._open[send.content] = send
+        for content in self._open.keys() & self._arrived.keys():
+            send, at = self._open.pop(content), self._arrived.pop(content)
+            self.delivered += 1
+            self._recent.append((at, at - send.invoked_at))
+            partition = self._partition_of(send.lane)
+            known = self.delivered_until.get(partition, 0.0)
+            self.delivered_until[partition] = max(known, send.invoked_at)
+        while self._recent and self._recent[0][0] < self._now() - RECENT_S:
+            self._recent.popleft()
+
+    @property
+    def unseen(self) -> int:
+        """How many messages were promised and have not arrived."""
+        return len(self._open)
+
+    def overdue(self, patience_s: float) -> int:
+        """Return how many of them have been under way for longer than this."""
+        limit = self._now() - patience_s
+        return sum(send.invoked_at < limit for send in self._open.values())
+
+    def p99_s(self) -> float | None:
+        """Return the p99 of what arrived lately; None when nothing did."""
+        return quantile([latency for _, latency in self._recent], 0.99) if self._recent else None

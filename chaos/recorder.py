@@ -1,0 +1,41 @@
+"""Collects observations, numbers them, and tells those who follow a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from chaos.clock import Clock
+from chaos.observations import Interval, Kind, Observation, Source
+
+
+class Recorder:
+    """All observations of a campaign in the order in which they arrived."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.observations: list[Observation] = []
+        self.blind: list[tuple[float, str]] = []
+        """When a source could not see, and why."""
+        self.listeners: list[Callable[[Observation], None]] = []
+
+    def see(self, source: Source, kind: Kind, when: Interval, **more: Any) -> Observation:
+        """Keep an observation."""
+        found = Observation(
+            source=source,
+            kind=kind,
+            when=when,
+            seen_at=self.clock.now(),
+            number=len(self.observations) + 1,
+            **more,
+        )
+        self.observations.append(found)
+        for listener in self.listeners:
+            listener(found)
+        return found
+
+    def miss(self, source: Source, reason: str) -> None:
+        """Keep that a source could not see."""
+        self.blind.append((self.clock.now(), f"{source}: {reason}"))
+
+    def since(self, at: float) -> list[Observation]:
+        """Return what happened after a time."""
+        return [o for o in self.observations if o.when.hi >= at]

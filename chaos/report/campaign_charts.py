@@ -1,0 +1,128 @@
+"""Pictures of all repeats: the anatomy of each failover, and how the figures are spread."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from chaos.report.svg import Plot
+from chaos.results import Results
+from chaos.units import show
+
+ROW = 18
+STAGES = (
+    ("detection_s", "noticed by the group", "c1"),
+    ("rebalanced_s", "rebalanced", "c2"),
+    ("processed_s", "first processed", "c3"),
+    ("failover_s", "first delivered everywhere", "c4"),
+    ("caught_up_s", "caught up", "c5"),
+)
+SPREAD = (
+    ("detection_s", "detection"),
+    ("rebalance_s", "rebalance"),
+    ("failover_s", "failover"),
+    ("unavailability_s", "unavailability"),
+)
+FLOOR_S = 0.001
+
+
+def anatomy(results: Results) -> str:
+    """Draw one bar per repeat, cut into the stages of its failover."""
+    bars = [
+        [
+            (name, words, css, r.metrics[name].interval)
+            for name, words, css in STAGES
+            if name in r.metrics
+        ]
+        for r in results.repeats
+    ]
+    ends = [i.hi if math.isfinite(i.hi) else i.lo for bar in bars for *_, i in bar]
+    if not ends:
+        return ""
+    rows = len(results.repeats)
+    goal = next((g.target for g in results.goals if g.name == "failover_worst"), None)
+    last = max([*ends, goal or 0.0]) * 1.05
+    plot = Plot(
+        "Anatomy of each failover", (0, last), (0, rows + 1), height=60 + ROW * max(2, rows)
+    )
+    for number, (repeat, bar) in enumerate(zip(results.repeats, bars, strict=True), 1):
+        row, began = rows + 1 - number, 0.0
+        cold = " (cold)" if number == 1 and rows > 1 else ""
+        plot.row(row, f"repeat {repeat.number}{cold}")
+        for _, words, css, interval in bar:
+            end = interval.hi if math.isfinite(interval.hi) else last
+            label = f"repeat {repeat.number}: {words} after {show(interval.lo)} to {show(end)}"
+            if end > began:
+                plot.bar(began, end, row, ROW * 0.6, f"fill {css}", label)
+                began = end
+    expected = results.predicted.get("detection_s")
+    if expected is not None and expected.hi is not None and expected.hi < last:
+        plot.mark(expected.hi, "predicted", f"detection predicted by {show(expected.hi)}")
+    if goal is not None:
+        plot.mark(goal, "goal", f"goal {show(goal)}")
+    legend = " ".join(f'<span class="key {css}"></span>{words}' for _, words, css in STAGES)
+    late = "The promises (60 s, 10 s) lie far to the right." if last < 10 else ""  # noqa: PLR2004
+    return plot.drawn(f"{legend}. Each stage ends at the latest bound of its interval. {late}")
+
+
+def spread(results: Results, others: Sequence[Results]) -> str:
+    """Draw every value of the main figures, with eviction on and off where both were run."""
+    groups = [(results, "this run")]
+    contrast = [o for o in others if o.scenario == results.scenario and o.repeats]
+    contrast = [o for o in contrast if o.eviction is not results.eviction][:1]
+    groups += [(o, "eviction on" if o.eviction else "eviction off") for o in contrast]
+    rows = [
+        (f"{words}, {label}", found, name)
+        for name, words in SPREAD
+        for found, label in groups
+        if name in found.metrics
+    ]
+    if not rows:
+        return ""
+    every = [max(v, FLOOR_S) for _, found, name in rows for v in found.metrics[name].values]
+    span = (10 ** math.floor(math.log10(min(every))), 10 ** math.ceil(math.log10(max(every) * 1.1)))
+    plot = Plot(
+        "Every value of every repeat",
+        span,
+        (0, len(rows) + 1),
+        height=60 + 30 * len(rows),
+        log_x=True,
+    )
+    for number, (label, found, name) in enumerate(rows, 1):
+        row, summary = len(rows) + 1 - number, found.metrics[name]
+        plot.row(row, label)
+        sure = summary.median_interval
+        if sure is not None:
+            words = f"median between {show(sure.lo)} and {show(sure.hi)} ({sure.confidence:.0%})"
+            lo, hi = max(sure.lo, FLOOR_S), max(sure.hi, FLOOR_S)
+            plot.bar(lo, hi, row, 16, "sure", words)
+        for repeat, value in zip(found.repeats, summary.values, strict=False):
+            link = f"#repeat-{repeat.number}" if found is results else ""
+            css = "fill c4" if found is results else "fill c2"
+            plot.dot(max(value, FLOOR_S), row, css, f"{label}: {show(value)}", link)
+        middle = max(summary.median, FLOOR_S)
+        plot.whisker(middle, middle, row, "ink", f"median {show(summary.median)}")
+    return plot.drawn(
+        "A dot is a repeat; the box holds the median with at least 95 % (no assumption on the "
+        "distribution; from six repeats on). Logarithmic."
+    )
+
+
+def trend(results: Results, others: Sequence[Results]) -> str:
+    """Draw the median of the failover of this scenario's runs over time."""
+    mine = [o for o in others if o.scenario == results.scenario and o.eviction is results.eviction]
+    name = "failover_s" if "failover_s" in results.metrics else "unavailability_s"
+    runs = sorted((o for o in mine if name in o.metrics), key=lambda o: o.began_at)
+    if len(runs) < 2:  # noqa: PLR2004
+        return ""
+    top = max(o.metrics[name].largest for o in runs) * 1.1 or 1.0
+    plot = Plot("This scenario, run after run", (0, len(runs) + 1), (0, top), height=180)
+    plot.y_axis(" s")
+    points = [(n, o.metrics[name].median) for n, o in enumerate(runs, 1)]
+    for before, after in pairwise(points):
+        plot.line([before, after], "c4", "median")
+    for n, o in enumerate(runs, 1):
+        found = o.metrics[name]
+        words = f"{o.commit}: median {show(found.median)}, worst {show(found.largest)}"
+        plot.line([(n, found.smallest), (n, found.largest)], "ink", words)
+        plot.dot(n, found.median, "fill c4", words)
+    return plot.drawn("Median (dot) and range of each run, oldest first; hover for the commit.")

@@ -1,0 +1,162 @@
+"""Plots as inline SVG: axes, lines, dots, bars and hatched bands, in the page's own colours."""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+LEFT, RIGHT, TOP, BOTTOM = 150, 20, 12, 34
+TICKS = 6
+
+
+def tag(name: str, content: str = "", **attributes: object) -> str:
+    """Return an element; underscores in names become hyphens."""
+    words = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
+        for key, value in attributes.items()
+    )
+    return f"<{name}{words}>{content}</{name}>"
+
+
+def _text(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+class Plot:
+    """A drawing area with an x axis in seconds and a y axis in figures or in rows."""
+
+    def __init__(
+        self,
+        title: str,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        *,
+        height: int = 220,
+        width: int = 1040,
+        log_y: bool = False,
+        log_x: bool = False,
+    ) -> None:
+        self._title = title
+        self._x = x if x[1] > x[0] else (x[0], x[0] + 1)
+        self._y = y if y[1] > y[0] else (y[0], y[0] + 1)
+        self._log = {"x": log_x, "y": log_y}
+        self._width, self._height = width, height
+        self._parts: list[str] = []
+
+    def x(self, value: float) -> float:
+        """Return where a value of the x axis is drawn."""
+        share = _share(value, self._x, log=self._log["x"])
+        return LEFT + share * (self._width - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return where a value of the y axis is drawn."""
+        share = _share(value, self._y, log=self._log["y"])
+        return self._height - BOTTOM - share * (self._height - TOP - BOTTOM)
+
+    def band(self, since: float, until: float, label: str) -> None:
+        """Draw a hatched band over a span of the x axis: a fault."""
+        x, width = self.x(since), max(2.0, self.x(until) - self.x(since))
+        height = self._height - TOP - BOTTOM
+        box = {"x": x, "y": TOP, "width": width, "height": height}
+        title = tag("title", escape(label))
+        self._parts.append(tag("rect", title, class_="fault", fill="url(#hatch)", **box))
+
+    def bar(
+        self, since: float, until: float, row: float, thickness: float, css: str, label: str
+    ) -> None:
+        """Draw a horizontal bar around a y position."""
+        top = self.y(row) - thickness / 2
+        width = max(1.5, self.x(until) - self.x(since))
+        box = {"x": self.x(since), "y": top, "width": width, "height": thickness}
+        self._parts.append(tag("rect", tag("title", escape(label)), class_=css, **box))
+
+    def whisker(self, since: float, until: float, row: float, css: str, label: str) -> None:
+        """Draw an interval with ends, around a y position."""
+        a, b, y = self.x(since), max(self.x(until), self.x(since) + 1), self.y(row)
+        path = f"M{a:.1f} {y - 4:.1f}v8M{a:.1f} {y:.1f}H{b:.1f}M{b:.1f} {y - 4:.1f}v8"
+        self._parts.append(tag("path", tag("title", escape(label)), class_=f"line {css}", d=path))
+
+    def line(self, points: Sequence[tuple[float, float]], css: str, label: str) -> None:
+        """Draw a line through points."""
+        if points:
+            path = "L".join(f"{self.x(a):.1f} {self.y(b):.1f}" for a, b in points)
+            title = tag("title", escape(label))
+            self._parts.append(tag("path", title, class_=f"line {css}", d=f"M{path}"))
+
+    def dots(self, points: Iterable[tuple[float, float]], css: str, radius: float = 2.0) -> None:
+        """Draw many dots as one path."""
+        path = "".join(
+            f"M{self.x(a) - radius:.1f} {self.y(b):.1f}h{2 * radius:.1f}" for a, b in points
+        )
+        self._parts.append(tag("path", class_=f"dots {css}", d=path, stroke_width=2 * radius))
+
+    def dot(self, a: float, b: float, css: str, label: str, link: str = "") -> None:
+        """Draw one dot that says what it is, perhaps as a link."""
+        title = tag("title", escape(label))
+        drawn = tag("circle", title, cx=self.x(a), cy=self.y(b), r=4.0, class_=css)
+        self._parts.append(tag("a", drawn, href=link) if link else drawn)
+
+    def mark(self, value: float, css: str, label: str) -> None:
+        """Draw a vertical line with a word at its top."""
+        if self._x[0] <= value <= self._x[1]:
+            x = self.x(value)
+            path = f"M{x:.1f} {TOP}V{self._height - BOTTOM}"
+            self._parts.append(tag("path", class_=f"line {css}", d=path))
+            self._parts.append(tag("text", escape(label), x=x + 4, y=TOP + 10, class_="note"))
+
+    def row(self, value: float, label: str) -> None:
+        """Write a word at the left of a y position."""
+        spot = {"x": LEFT - 8, "y": self.y(value) + 4}
+        self._parts.append(tag("text", escape(label), class_="row", text_anchor="end", **spot))
+
+    def y_axis(self, unit: str) -> None:
+        """Draw the grid and the figures of the y axis."""
+        for value in _ticks(self._y, log=self._log["y"]):
+            y = self.y(value)
+            path = f"M{LEFT} {y:.1f}H{self._width - RIGHT}"
+            self._parts.insert(0, tag("path", class_="grid", d=path))
+            self._parts.append(
+                tag("text", f"{_figure(value)}{unit}", x=LEFT - 8, y=y + 4, text_anchor="end")
+            )
+
+    def drawn(self, caption: str) -> str:
+        """Return the figure."""
+        for value in _ticks(self._x, log=self._log["x"]):
+            x = self.x(value)
+            path = f"M{x:.1f} {TOP}V{self._height - BOTTOM}"
+            self._parts.insert(0, tag("path", class_="grid", d=path))
+            spot = {"x": x, "y": self._height - BOTTOM + 16}
+            text = f"{_figure(value)} s"
+            self._parts.append(tag("text", text, text_anchor="middle", **spot))
+        svg = tag(
+            "svg",
+            "".join(self._parts),
+            viewBox=f"0 0 {self._width} {self._height}",
+            role="img",
+            aria_label=self._title,
+        )
+        heading = tag("h3", escape(self._title))
+        return tag("figure", heading + svg + tag("figcaption", caption))
+
+
+def _share(value: float, span: tuple[float, float], *, log: bool) -> float:
+    lo, hi = span
+    value = min(max(value, lo), hi)
+    if log:
+        return math.log(value / lo) / math.log(hi / lo)
+    return (value - lo) / (hi - lo)
+
+
+def _ticks(span: tuple[float, float], *, log: bool) -> list[float]:
+    lo, hi = span
+    if log:
+        first, last = math.floor(math.log10(lo)), math.ceil(math.log10(hi))
+        return [10.0**n for n in range(first, last + 1) if lo <= 10.0**n <= hi]
+    rough = (hi - lo) / TICKS
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * n for n in (1, 2, 5, 10) if size * n >= rough)
+    first = math.ceil(lo / step - 1e-9)
+    return [step * n for n in range(first, int(hi / step + 1e-9) + 1)]
+
+
+def _figure(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e4 else f"{value:.0f}"  # noqa: PLR2004

@@ -1,0 +1,121 @@
+"""What a campaign found, as it is written to `results.json`. Durations are in seconds."""
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from chaos.observations import Interval
+from chaos.statistics import Summary, miss_chance_at_most, summarise
+from chaos.timeline import Hit
+from chaos.verdicts import Valid, Verdict, overall
+
+
+class Measured(Struct, frozen=True):
+    """A value that lies between two bounds; `hi` is null when there is no upper one."""
+
+    lo: float
+    hi: float | None
+
+    @property
+    def interval(self) -> Interval:
+        """The bounds as an interval."""
+        return Interval(self.lo, math.inf if self.hi is None else self.hi)
+
+
+def measured(interval: Interval) -> Measured:
+    """Return an interval as it can be written."""
+    return Measured(interval.lo, interval.hi if math.isfinite(interval.hi) else None)
+
+
+class Phase(Struct, frozen=True):
+    """A phase of a repeat, in seconds since the epoch."""
+
+    name: str
+    began_at: float
+    ended_at: float
+
+
+class Repeat(Struct, frozen=True, kw_only=True):
+    """One repeat: its verdicts, its figures, and what went wrong with it."""
+
+    number: int
+    valid: Valid
+    began_at: float
+    ended_at: float
+    load_ended_at: float
+    verdicts: list[Verdict]
+    metrics: dict[str, Measured]
+    counts: dict[str, int]
+    phases: list[Phase] = []
+    problems: list[str] = []
+    stories: dict[str, str] = {}
+    """Where each lost message was seen last."""
+    targets: list[str] = []
+    partitions: dict[str, int] = {}
+    """The partition of each lane."""
+    hits: list[Hit] = []
+    fault: Measured | None = None
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A target and what was measured: `worst` of all repeats, or their `median`."""
+
+    name: str
+    target: float
+    unit: str
+    measured: Measured | None
+    valid: Valid
+    misses: int = 0
+    miss_chance_at_most: float | None = None
+
+
+class Results(Struct, frozen=True, kw_only=True):
+    """A campaign: N repeats of one scenario."""
+
+    scenario: str
+    title: str
+    hypothesis: str
+    valid: Valid
+    sentence: str
+    began_at: float
+    ended_at: float
+    instance: str
+    commit: str
+    eviction: bool
+    interrupted: bool
+    tier: int
+    verdicts: list[Verdict]
+    promises: list[Row]
+    goals: list[Row]
+    metrics: dict[str, Summary]
+    predicted: dict[str, Measured]
+    repeats: list[Repeat]
+
+
+def values(repeats: Sequence[Repeat], metric: str) -> list[Interval]:
+    """Return a metric of all repeats that could tell it."""
+    return [r.metrics[metric].interval for r in repeats if metric in r.metrics]
+
+
+def summaries(repeats: Sequence[Repeat]) -> dict[str, Summary]:
+    """Describe every metric over the repeats, by its best single figures."""
+    names = sorted({name for repeat in repeats for name in repeat.metrics})
+    return {name: summarise([i.middle for i in values(repeats, name)]) for name in names}
+
+
+def row(
+    name: str, target: float, unit: str, each: Sequence[Interval], judged: Sequence[Valid]
+) -> Row:
+    """Return the row of a promise: the worst repeat, and how sure one may be of the next."""
+    misses = sum(valid is not Valid.TRUE for valid in judged)
+    worst = Interval(max(i.lo for i in each), max(i.hi for i in each)) if each else None
+    return Row(
+        name=name,
+        target=target,
+        unit=unit,
+        measured=measured(worst) if worst is not None else None,
+        valid=overall(judged),
+        misses=misses,
+        miss_chance_at_most=miss_chance_at_most(len(judged), misses) if judged else None,
+    )

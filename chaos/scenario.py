@@ -1,0 +1,192 @@
+"""Scenarios: small files that say what is broken, under which load, and what was promised."""
+
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from chaos import units
+from chaos.checkers import must_happen
+from chaos.faults import AnyFault
+from chaos.units import PerSecond, Seconds
+
+FOLDER = Path(__file__).with_name("scenarios")
+
+
+class BadScenario(Exception):  # noqa: N818 - a sentence for the person who wrote it
+    """A scenario that does not exist or cannot be read."""
+
+
+class Steady(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds before anything is broken, and for how long it must."""
+
+    hold: Seconds = Seconds(3)
+    delivery_p99: Seconds = Seconds(2)
+
+
+class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The open-loop load; `tail` is how long it goes on after everything has recovered."""
+
+    rate: PerSecond = PerSecond(200)
+    conversations: int = 200
+    channels: int = 1
+    tail: Seconds = Seconds(1)
+
+
+class Deadlines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Upper bounds of the phases."""
+
+    steady: Seconds = Seconds(30)
+    inject: Seconds = Seconds(30)
+    recover: Seconds = Seconds(60)
+    drain: Seconds = Seconds(60)
+
+
+class Repeats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a scenario is run, and in a smoke test."""
+
+    default: int = 1
+    smoke: int = 1
+
+
+class Promise(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What was promised; what is not named is measured and not judged."""
+
+    detection: Seconds | None = None
+    rebalance: Seconds | None = None
+    failover: Seconds | None = None
+    unavailability: Seconds | None = None
+    lost: int | None = 0
+    doubled: int | None = 0
+    reordered: int | None = 0
+    status_back: int | None = 0
+    manual_steps: int | None = 0
+    survivors: int | None = None
+
+
+class Goal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What we want of ourselves beyond the promise, over all repeats."""
+
+    failover_median: Seconds | None = None
+    failover_worst: Seconds | None = None
+    rebalance_worst: Seconds | None = None
+
+
+class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must not be exceeded."""
+
+    min_survivors: int = 1
+    max_duration: Seconds = Seconds(300)
+
+
+class Timers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the platform is configured with, for the prediction beside the measurement."""
+
+    session: Seconds = Seconds(6)
+    heartbeat: Seconds = Seconds(0.3)
+    rebalance: Seconds = Seconds(2)
+
+
+class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a scenario file says."""
+
+    title: str
+    hypothesis: str
+    tier: int
+    smoke: bool = False
+    steady: Steady = Steady()
+    workload: Load = Load()
+    faults: list[AnyFault] = []
+    deadlines: Deadlines = Deadlines()
+    repeats: Repeats = Repeats()
+    must_happen: list[str] = []
+    promise: Promise = Promise()
+    goal: Goal = Goal()
+    guards: Guards = Guards()
+    timers: Timers = Timers()
+    name: str = ""
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that it kills, stops or pauses."""
+        return sorted({str(getattr(f, "job", "")) for f in self.faults} - {""})
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """Return the names of all scenarios; a name with an underscore is only extended by others."""
+    return sorted(p.stem for p in folder.glob("*.toml") if not p.stem.startswith("_"))
+
+
+def load(name: str, folder: Path = FOLDER) -> Scenario:
+    """Read a scenario with all it extends; raise BadScenario with a sentence."""
+    merged = _merged(name, folder, seen=())
+    try:
+        _known(merged, Scenario, name)
+        found = msgspec.convert({**merged, "name": name}, Scenario, dec_hook=units.read)
+        for condition in found.must_happen:
+            must_happen.parse(condition)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise BadScenario(f"{name}: {error}") from error
+    return found
+
+
+def load_all(folder: Path = FOLDER) -> list[Scenario]:
+    """Read every scenario."""
+    return [load(name, folder) for name in names(folder)]
+
+
+def _merged(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise BadScenario(f"{name} extends itself")
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        raise BadScenario(f"there is no scenario {name!r}{nearest(name, names(folder))}")
+    try:
+        own = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BadScenario(f"{name}: {error}") from error
+    base = own.pop("extends", None)
+    return own if base is None else _over(_merged(str(base), folder, (*seen, name)), own)
+
+
+def _over(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a scenario over the one it extends: tables are merged, all else is replaced.
+
+    An empty table takes away what was there.
+    """
+    for key, value in own.items():
+        below = base.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict) and value
+        base[key] = _over(below, value) if both and below is not None else value
+    return base
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to say behind a name that is unknown."""
+    every = list(known)
+    close = get_close_matches(name, every, n=1)
+    return f": did you mean {close[0]}?" if close else f": there are {', '.join(sorted(every))}"
+
+
+def _known(values: Mapping[str, Any], kind: type, where: str) -> None:
+    """Refuse keys that do not exist, with the nearest one that does."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    tag = getattr(kind, "__struct_config__").tag_field  # noqa: B009 - no stub has it
+    for key, value in values.items():
+        if key == tag:
+            continue
+        if key not in fields:
+            raise ValueError(f"{where} has no {key!r}{nearest(key, fields)}")
+        if isinstance(value, dict) and isinstance(fields[key], type):
+            _known(value, fields[key], f"{where}.{key}")
+    for number, fault in enumerate(values.get("faults", ()) if kind is Scenario else (), 1):
+        kinds = {cls.__struct_config__.tag: cls for cls in typing.get_args(AnyFault)}
+        found = fault.get("kind")
+        if found not in kinds:
+            raise ValueError(f"there is no fault {found!r}{nearest(str(found), kinds)}")
+        _known(fault, kinds[found], f"fault {number} ({found})")

@@ -1,0 +1,204 @@
+"""Whole campaigns on a platform in memory: what passes, what fails, and that all is healed."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from chaos import archive, closing, runner, safety, scenario
+from chaos.adapters import observers, processes
+from chaos.campaign import EVICTION_KEY, Campaign, Options
+from chaos.progress import Progress
+from chaos.report import page
+from chaos.results import Results
+from chaos.scenario import Scenario
+from chaos.tests.fake_platform import FakeGroups, FakePlatform
+from chaos.undo import Resume, World
+from chaos.units import PerSecond, Seconds
+from chaos.verdicts import Valid
+
+pytestmark = pytest.mark.timeout(60)
+replace = msgspec.structs.replace
+
+
+@pytest.fixture
+async def platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakePlatform]:
+    """Lend a platform in memory, and point the suite at it."""
+    found = FakePlatform()
+    await found.start()
+    for name in ("CHAT4ALL_URL", "NOMAD_ADDR", "CONSUL_HTTP_ADDR"):
+        monkeypatch.setenv(name, found.url)
+    monkeypatch.setenv("CHAT4ALL_API_KEY", "made up")
+    monkeypatch.setattr(FakeGroups, "platform", found, raising=False)
+    monkeypatch.setattr(observers, "Groups", FakeGroups)
+    monkeypatch.setattr(safety, "folder", lambda: tmp_path)
+    monkeypatch.setattr(runner, "RECOVERED_HOLD_S", 0.2)
+    monkeypatch.setattr(closing, "SETTLED_HOLD_S", 0.2)
+    yield found
+    await found.stop()
+
+
+def short(name: str, **more: Any) -> Scenario:
+    """Return a scenario with less load and shorter phases."""
+    found = scenario.load(name)
+    load = replace(found.workload, rate=PerSecond(250), conversations=40, tail=Seconds(0.2))
+    deadlines = scenario.Deadlines(
+        steady=Seconds(1.2), inject=Seconds(5), recover=Seconds(5), drain=Seconds(1)
+    )
+    steady = replace(found.steady, hold=Seconds(0.3))
+    return replace(found, workload=load, deadlines=deadlines, steady=steady, **more)
+
+
+async def campaign(found: Scenario, folder: Path, **options: Any) -> Results:
+    """Run a campaign."""
+    return await Campaign(found, Options(**options), Progress(), folder).run()
+
+
+async def test_a_kill_is_survived_and_measured(platform: FakePlatform, tmp_path: Path) -> None:
+    """Two repeats pass, with figures in all stages, and leave files that make a report."""
+    del platform
+    folder = tmp_path / "run"
+    results = await campaign(short("kill-router"), folder, repeats=2)
+    assert results.valid is Valid.TRUE, results.sentence
+    for repeat in results.repeats:
+        found = {name: value.interval for name, value in repeat.metrics.items()}
+        assert 0.02 < found["detection_s"].hi < 0.3
+        assert found["detection_s"].hi <= found["failover_s"].hi < 1.0
+        assert found["rebalance_s"].hi < 0.3
+        assert repeat.counts["survivors"] == 2
+        assert repeat.counts["lost"] == repeat.counts["doubled"] == 0
+    read = archive.read(folder)
+    assert read == results
+    html = page.write(folder, [read]).read_text()
+    for heading in ("Anatomy", "Partitions", "Delivery latency", "Evidence"):
+        assert heading in html
+    assert (folder / archive.JUNIT).read_text().count("<testcase") == 2
+
+
+@pytest.mark.parametrize("mistake", ["double", "lose"])
+async def test_a_bad_platform_fails(platform: FakePlatform, tmp_path: Path, mistake: str) -> None:
+    """A message that is kept twice, or acknowledged and gone, fails the campaign and is named."""
+    setattr(platform, mistake, True)
+    results = await campaign(short("baseline"), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.FALSE
+    promise = {"double": "doubled", "lose": "lost"}[mistake]
+    assert results.repeats[0].counts[promise] == 1
+    assert promise in results.sentence
+    if mistake == "lose":
+        assert "the provider never had it" in next(iter(results.repeats[0].stories.values()))
+
+
+async def test_the_control_passes(platform: FakePlatform, tmp_path: Path) -> None:
+    """Where nothing is broken everything holds, and a switch is set back afterwards."""
+    platform.kv[EVICTION_KEY] = "true"
+    results = await campaign(short("baseline"), tmp_path / "run", repeats=1, eviction=False)
+    assert results.valid is Valid.TRUE, results.sentence
+    assert platform.kv[EVICTION_KEY] == "true"
+
+
+async def test_a_paused_router_goes_on_afterwards(platform: FakePlatform, tmp_path: Path) -> None:
+    """A pause is confirmed in the kernel, felt, and over after the heal."""
+    faults = [replace(scenario.load("pause-router").faults[0], hold=Seconds(1))]
+    found = short("pause-router-briefly", faults=faults)
+    results = await campaign(found, tmp_path / "run", repeats=1)
+    assert results.valid is Valid.TRUE, results.sentence
+    assert results.repeats[0].metrics["unavailability_s"].interval.hi > 0.9
+    for router in platform.routers.values():
+        assert processes.state(processes.identify(router.pid) or processes.Process(0, 0)) != "T"
+
+
+async def test_a_provider_is_let_behave_again(platform: FakePlatform, tmp_path: Path) -> None:
+    """A fault of the provider is set, met and taken away."""
+    faults = [replace(scenario.load("kept-but-answer-lost").faults[0], hold=Seconds(0.5))]
+    results = await campaign(
+        short("kept-but-answer-lost", faults=faults), tmp_path / "run", repeats=1
+    )
+    assert results.valid is Valid.TRUE, results.sentence
+    assert not platform.faults
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda p: setattr(p, "allowed", False), "does not allow chaos"),
+        (lambda p: setattr(p, "stable", False), "a steady state did not happen"),
+    ],
+)
+async def test_what_must_not_be_broken_is_refused(
+    platform: FakePlatform, tmp_path: Path, prepare: Any, said: str
+) -> None:
+    """A job that forbids it and a platform that is not well are left alone, without a verdict."""
+    prepare(platform)
+    before = {router.pid for router in platform.routers.values()}
+    results = await campaign(short("kill-router"), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    assert said in results.sentence
+    assert {router.pid for router in platform.routers.values()} == before
+
+
+async def test_too_few_survivors_are_refused(platform: FakePlatform, tmp_path: Path) -> None:
+    """A fault that would leave nobody is not injected where somebody must survive."""
+    del platform
+    found = short("kill-routers-all", guards=scenario.Guards(min_survivors=1))
+    results = await campaign(found, tmp_path / "run", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    assert "would leave 0 survivors" in results.sentence
+
+
+async def test_a_link_without_a_proxy_is_refused(platform: FakePlatform, tmp_path: Path) -> None:
+    """Latency on a link that is not proxied is refused before anything runs."""
+    del platform
+    found = short("latency-router-kafka-1s")
+    results = await campaign(found, tmp_path / "run", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    assert "toxiproxy" in results.sentence
+
+
+async def test_an_interruption_heals(platform: FakePlatform, tmp_path: Path) -> None:
+    """When a campaign is cancelled in the middle of a fault, the fault is taken back."""
+    faults = [replace(scenario.load("pause-router").faults[0], hold=Seconds(30))]
+    found = short("pause-router-briefly", faults=faults)
+    running = asyncio.create_task(campaign(found, tmp_path / "run", repeats=1))
+
+    def stopped() -> bool:
+        found = [processes.identify(router.pid) for router in platform.routers.values()]
+        return any(process and processes.state(process) == "T" for process in found)
+
+    async with asyncio.timeout(20):
+        while not stopped():
+            await asyncio.sleep(0.02)
+    running.cancel()
+    results = await running
+    assert results.interrupted
+    assert results.valid is Valid.UNKNOWN
+    assert not stopped()
+
+
+async def test_a_killed_harness_is_healed_by_the_dead_man(tmp_path: Path) -> None:
+    """When the runner's pipe closes, what the undo log holds is taken back by the other process."""
+    victim = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])  # noqa: ASYNC220
+    try:
+        process = processes.identify(victim.pid)
+        assert process is not None
+        log = safety.UndoLog(tmp_path / "undo-unit.jsonl")
+        log.add(World("http://127.0.0.1:1", "http://127.0.0.1:1"), Resume([process]))
+        with log.path.open("a") as file:
+            file.write('{"id": 2, "torn')
+        os.kill(victim.pid, signal.SIGSTOP)
+        dead_man = safety.DeadMan(log.path)
+        assert dead_man._process.stdin is not None
+        dead_man._process.stdin.close()
+        async with asyncio.timeout(15):
+            while log.pending() or processes.state(process) == "T":
+                await asyncio.sleep(0.02)
+        dead_man._process.wait(timeout=15)
+    finally:
+        victim.kill()
+        victim.wait()
