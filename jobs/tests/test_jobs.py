@@ -33,6 +33,8 @@ VARIABLES = {
     "public_port": "8080",
     "channel": CHANNEL,
     "provider_url": "consul://provider",
+    "webhook_base_url": "https://gateway.test",
+    "quota_profile": "high-quota",
     "receipts_dir": "/receipts",
     "kafka_libs": "/kafka/libs",
     "kafka_data": "/kafka/data",
@@ -47,7 +49,12 @@ VARIABLES = {
 }
 OWN_ENVIRONMENT = {
     "api-gateway": {"PUBLIC_PORT": "8080"},
-    "connector": {"CHANNEL": CHANNEL, "PROVIDER_URL": "consul://provider"},
+    "connector": {
+        "CHANNEL": CHANNEL,
+        "PROVIDER_URL": "consul://provider",
+        "WEBHOOK_URL": "https://gateway.test/webhooks/pigeon",
+        "QUOTA_PROFILE": "high-quota",
+    },
     "provider": {
         "WEBHOOK_URL": "consul://api-gateway/webhooks/pigeon/{account}",
         "RECEIPTS_PATH": "/receipts/pigeon.jsonl",
