@@ -8,6 +8,7 @@ SERVICES = {
     "messages": "message",
     "conversations": "message",
     "channels": "message",
+    "dead-letters": "message",
     "users": "user",
     "identities": "user",
     "api-keys": "user",

@@ -8,6 +8,8 @@ from msgspec import Struct
 from services.contracts.records import ChannelName
 from services.contracts.status import Status
 
+INTERNAL = "INTERNAL"
+"""Between agents: no provider, and settled as soon as it is stored."""
 STATES_PREFIX = "chat4all/channels/"
 """Consul KV: one ChannelState per channel, written by its connector."""
 SWITCHES_PREFIX = "chat4all/channel-switches/"

@@ -1,22 +1,24 @@
 """Accepts a message: checked, its deliveries frozen, stored durably, published, in this order."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from services.contracts.channels import INTERNAL
 from services.contracts.ids import new_id
 from services.contracts.problems import Problem
 from services.contracts.records import ChannelName
-from services.contracts.status import Status
-from services.contracts.topics import CHAT_EVENTS
+from services.contracts.status import Status, aggregate
+from services.contracts.topics import CHAT_EVENTS, CONVERSATION_EVENTS
 from services.message.cache import Cache
 from services.message.conversations import Conversation
-from services.message.deliveries import check_channel, freeze, recipients_of
+from services.message.deliveries import check_channel, choose, freeze, recipients_of
 from services.message.history import History
-from services.message.messages import Direction, Message, fingerprint, now
+from services.message.messages import Delivery, Direction, Message, fingerprint, now
 from services.message.people import KnownPeople
 from services.message.store import ConversationStore, MessageStore
 from services.runtime.channels import Channels
@@ -27,9 +29,16 @@ from services.runtime.unavailable import Unavailable
 
 CONVERSATIONS_MAX = 10_000
 NAMES_MAX = 50_000
-ACCEPTING_MAX = 128
+ACCEPTING_MAX = 256
 ATTEMPTS_MAX = 4
 """How often a conversation may change its participants under one acceptance."""
+
+
+class Guarantee(StrEnum):
+    """What happens when a provider's answer is lost and nothing else tells what became of it."""
+
+    AT_MOST_ONCE = "AT_MOST_ONCE"
+    AT_LEAST_ONCE = "AT_LEAST_ONCE"
 
 
 class NewMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +50,7 @@ class NewMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     message_id: UUID | None = None
     channel: ChannelName | None = None
     reply_to: UUID | None = None
+    guarantee: Guarantee = Guarantee.AT_MOST_ONCE
 
 
 class Acceptance:
@@ -69,7 +79,7 @@ class Acceptance:
         self._sweep_after = timedelta(seconds=sweep_after_s)
         self._known: Cache[UUID, Conversation] = Cache(CONVERSATIONS_MAX)
         self._names: Cache[UUID | str, bool] = Cache(NAMES_MAX)
-        self._accepting = 0
+        self._accepting: set[UUID | str] = set()
 
     async def accept(
         self, body: NewMessage, idempotency_key: str | None, suggested_id: UUID | None = None
@@ -79,17 +89,25 @@ class Acceptance:
         A message that does not name itself gets the suggested id.
         """
         message_id = body.message_id or suggested_id or new_id()
-        if self._accepting >= ACCEPTING_MAX:
+        names = {message_id, idempotency_key or message_id}
+        if not names.isdisjoint(self._accepting):
+            raise Problem("in_progress", retry_after_s=1)
+        if len(self._accepting) >= ACCEPTING_MAX:
             raise Problem("unavailable", "Too many messages at once.", retry_after_s=1)
-        self._accepting += 1
+        self._accepting |= names
         try:
             message, repeated = await self._store(body, message_id, idempotency_key)
             if not repeated:
                 metrics.messages_accepted.labels(message.channel).inc()
             if message.status is Status.PENDING:
                 await publish(self._producer, [message])
+            elif not repeated:
+                event = Outgoing(
+                    CONVERSATION_EVENTS, str(message.conversation_id), message.changed()
+                )
+                await self._producer.publish([event])
         finally:
-            self._accepting -= 1
+            self._accepting -= names
         return message, repeated
 
     async def _store(
@@ -149,12 +167,11 @@ class Acceptance:
         """Return the message as it will be stored, all but its place in the history."""
         await self._check_sender(body.sender_id, conversation)
         channel = body.channel or conversation.primary_channel
-        state, usable = self._channels.states.get(channel), self._channels.usable(channel)
-        check_channel(channel, state, body.content, usable=usable)
-        recipients = recipients_of(conversation, body.sender_id)
-        people = await self._people.reachable(recipients, channel)
+        check_channel(channel, self._channels)
+        recipients = recipients_of(conversation, body.sender_id, channel)
         await self._check_reply(body, conversation)
         accepted_at = now()
+        deliveries = await self._deliveries(body, channel, recipients, accepted_at)
         return Message(
             id=message_id,
             conversation_id=conversation.id,
@@ -163,16 +180,34 @@ class Acceptance:
             sender_id=body.sender_id,
             channel=channel,
             accepted_at=accepted_at,
-            status=Status.PENDING,
+            status=aggregate(delivery.status for delivery in deliveries),
             rev=1,
             content=body.content,
             account=conversation.account_on(channel),
             reply_to=body.reply_to,
-            deliveries=freeze(recipients, channel, people, accepted_at),
+            deliveries=deliveries,
+            at_least_once=body.guarantee is Guarantee.AT_LEAST_ONCE,
             body_hash=_body_hash(body),
             idempotency_key=idempotency_key,
             sweep_at=accepted_at + self._sweep_after,
         )
+
+    async def _deliveries(
+        self,
+        body: NewMessage,
+        channel: str,
+        recipients: tuple[UUID, ...],
+        accepted_at: datetime,
+    ) -> tuple[Delivery, ...]:
+        """Return the deliveries; without a channel in the request each where they are reached."""
+        if channel == INTERNAL:
+            return freeze([(one, channel) for one in recipients], {}, accepted_at)
+        people = await self._people.reachable(recipients, channel)
+        if body.channel is not None:
+            return freeze([(one, channel) for one in recipients], people, accepted_at)
+        usable = self._channels.all_usable()
+        chosen = [(one, choose(people.get(one), channel, usable)) for one in recipients]
+        return freeze(chosen, people, accepted_at)
 
     async def _check_sender(self, sender_id: UUID, conversation: Conversation) -> None:
         if conversation.participant(sender_id) is not None:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from services.contracts.records import DeadLetter, Reason, StatusChanged, encode
+from services.contracts.status import Status
 from services.contracts.topics import CONVERSATION_EVENTS, DEAD_LETTERS
-from services.message.messages import Message
+from services.message.letters import Letter, LetterStore, of_delivery
+from services.message.messages import Delivery, Message
 from services.message.statuses import fold, targets
 from services.message.store import MessageStore
 from services.runtime.kafka.consumer import Received
@@ -24,8 +26,9 @@ _log = log(__name__)
 class StatusConsumer:
     """Brings messages up to the evidence of a batch, then tells who watches them."""
 
-    def __init__(self, messages: MessageStore, producer: Producer) -> None:
+    def __init__(self, messages: MessageStore, letters: LetterStore, producer: Producer) -> None:
         self._messages = messages
+        self._letters = letters
         self._producer = producer
 
     async def handle(self, batch: Sequence[Received]) -> None:
@@ -37,6 +40,7 @@ class StatusConsumer:
                 updates.setdefault(record.message_id, []).append(record)
                 traces[record.message_id] = received.traceparent
         changed = await self._apply(updates)
+        await self._bury(changed, updates)
         events = [
             Outgoing(
                 CONVERSATION_EVENTS,
@@ -61,6 +65,30 @@ class StatusConsumer:
             if not changes or await self._messages.replace_deliveries(changes):
                 return changed
         raise Unavailable(MONGODB, "others keep changing the same messages")
+
+    async def _bury(
+        self, changed: Mapping[UUID, Message], updates: Mapping[UUID, Sequence[StatusChanged]]
+    ) -> None:
+        """Keep a dead letter of each delivery that failed, and none of what did not after all."""
+        dead: list[Letter] = []
+        alive: list[Letter] = []
+        for message_id, message in changed.items():
+            told = {(one.recipient_id, one.channel): one.attempts for one in updates[message_id]}
+            for delivery in message.deliveries:
+                attempts = told.get((delivery.recipient_id, delivery.channel))
+                if attempts is None or not _failed_once(delivery):
+                    continue
+                letter = of_delivery(message, delivery, attempts)
+                (dead if delivery.status is Status.FAILED else alive).append(letter)
+        await self._letters.add(dead)
+        await self._letters.withdraw([letter.id for letter in alive])
+
+
+def _failed_once(delivery: Delivery) -> bool:
+    return any(
+        entry.status is Status.FAILED and entry.replay_no == delivery.replay_no
+        for entry in delivery.history
+    )
 
 
 def _unusable(batch: Sequence[Received], changed: Mapping[UUID, Message]) -> Iterable[Outgoing]:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from services.contracts.channels import INTERNAL
 from services.contracts.ids import new_id
 from services.contracts.people import Person
 from services.contracts.problems import Problem
@@ -77,7 +78,7 @@ class ConversationRoutes:
     async def open(self, body: NewConversation) -> ConversationView:
         """Open a conversation among people who exist."""
         check_participants(body.participants)
-        if body.primary_channel not in self._channels.states:
+        if body.primary_channel not in (INTERNAL, *self._channels.states):
             raise Problem(
                 "unknown_channel", "Choose one of GET /api/v1/channels.", field="primary_channel"
             )

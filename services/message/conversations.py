@@ -43,12 +43,10 @@ class Conversation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return somebody who takes part, None when they do not."""
         return next((one for one in self.participants if one.user_id == user_id), None)
 
-    def customers_but(self, user_id: UUID) -> tuple[UUID, ...]:
-        """Return the customers who take part, without one."""
+    def others(self, user_id: UUID, kind: Kind) -> tuple[UUID, ...]:
+        """Return those of a kind who take part, without one."""
         return tuple(
-            one.user_id
-            for one in self.participants
-            if one.kind is Kind.CUSTOMER and one.user_id != user_id
+            one.user_id for one in self.participants if one.kind is kind and one.user_id != user_id
         )
 
     def account_on(self, channel: str) -> str | None:

@@ -69,6 +69,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: str | None = None
     reply_to: UUID | None = None
     deliveries: tuple[Delivery, ...] = ()
+    at_least_once: bool = False
     body_hash: str | None = None
     idempotency_key: str | None = None
     sweep_at: datetime | None = None
@@ -78,19 +79,25 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     read_at: datetime | None = None
 
     def accepted(self) -> MessageAccepted:
-        """Return the record that sends the message on its way."""
+        """Return the record that sends what is pending of the message on its way."""
         return MessageAccepted(
             message_id=self.id,
             conversation_id=self.conversation_id,
             sender_id=self.sender_id,
             content=self.content or "",
             deliveries=tuple(
-                PlannedDelivery(recipient_id=delivery.recipient_id, channel=delivery.channel)
+                PlannedDelivery(
+                    recipient_id=delivery.recipient_id,
+                    channel=delivery.channel,
+                    replay_no=delivery.replay_no,
+                )
                 for delivery in self.deliveries
+                if delivery.status is Status.PENDING
             ),
             accepted_at=self.accepted_at,
             account=self.account,
             reply_to=self.reply_to,
+            at_least_once=self.at_least_once,
         )
 
     def changed(self) -> ConversationChanged:

@@ -7,9 +7,9 @@ from aiohttp import web
 from msgspec import Meta, Struct, field
 
 from services.contracts.problems import Problem
-from services.contracts.topics import CONVERSATION_EVENTS
 from services.message.acceptance import Acceptance, NewMessage
-from services.message.messages import Direction, Message, Order, now
+from services.message.messages import Message, Order
+from services.message.reading import Reading
 from services.message.store import ConversationStore, MessageStore
 from services.message.views import (
     AcceptedView,
@@ -21,7 +21,6 @@ from services.message.views import (
 )
 from services.runtime.http.pages import PAGE_LENGTH, Cursor, Limit, Page, cursor_of, position_of
 from services.runtime.http.routes import Reply, endpoint
-from services.runtime.kafka.producer import Outgoing, Producer
 
 SEQ_MAX = 2**63 - 1
 REPLAY_HEADER = "Idempotency-Replay"
@@ -53,6 +52,12 @@ class MessagePath(Struct, frozen=True):
     message_id: UUID
 
 
+class ReadMark(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who read; needed for an internal message, which each agent reads for themselves."""
+
+    user_id: UUID | None = None
+
+
 class ConversationPath(Struct, frozen=True):
     """Names a conversation."""
 
@@ -81,12 +86,12 @@ class MessageRoutes:
         acceptance: Acceptance,
         messages: MessageStore,
         conversations: ConversationStore,
-        producer: Producer,
+        reading: Reading,
     ) -> None:
         self._acceptance = acceptance
         self._messages = messages
         self._conversations = conversations
-        self._producer = producer
+        self._reading = reading
 
     @endpoint(
         "POST",
@@ -94,6 +99,7 @@ class MessageRoutes:
         status=202,
         answer=AcceptedView,
         codes=(
+            "in_progress",
             "message_id_conflict",
             "idempotency_key_conflict",
             "unknown_conversation",
@@ -104,7 +110,6 @@ class MessageRoutes:
             "unknown_channel",
             "channel_disabled",
             "no_identity",
-            "text_too_long",
         ),
         answer_headers={REPLAY_HEADER: "`true` when the message had been accepted before."},
     )
@@ -126,18 +131,10 @@ class MessageRoutes:
         return status_view(await self._find(path.message_id))
 
     @endpoint("POST", "/api/v1/messages/{message_id}/read")
-    async def mark_read(self, path: MessagePath) -> MessageView:
-        """Note that an agent read what a customer wrote, and tell who watches."""
-        message = await self._messages.mark_read(path.message_id, now())
-        if message is None:
-            raise Problem("not_found")
-        if message.direction is not Direction.INBOUND:
-            raise Problem(
-                "invalid_field", "Only what a customer wrote is marked as read.", field="message_id"
-            )
-        event = Outgoing(CONVERSATION_EVENTS, str(message.conversation_id), message.changed())
-        await self._producer.publish([event])
-        return message_view(message)
+    async def mark_read(self, path: MessagePath, body: ReadMark | None) -> MessageView:
+        """Note that an agent read what a customer wrote, or an internal message to them."""
+        user_id = body.user_id if body is not None else None
+        return message_view(await self._reading.mark(path.message_id, user_id))
 
     @endpoint("GET", "/api/v1/messages", codes=("not_found",))
     async def list_messages(self, query: MessagesQuery) -> Page[MessageView]:

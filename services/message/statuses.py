@@ -28,6 +28,16 @@ def pending(recipient_id: UUID, channel: str, at: datetime) -> Delivery:
     return _summary(recipient_id, channel, (first,))
 
 
+def settled_here(recipient_id: UUID, channel: str, at: datetime) -> Delivery:
+    """Return a delivery that needs nobody else: it is there as soon as it is stored."""
+    history = (Status.PENDING, Status.SENT, Status.DELIVERED)
+    return _summary(
+        recipient_id,
+        channel,
+        tuple(Evidence(status=status, at=at, observed_at=at) for status in history),
+    )
+
+
 def fold(message: Message, updates: Sequence[StatusChanged]) -> Message:
     """Return the message with the evidence applied; the very same object when none is new."""
     by_target: dict[Target, list[Evidence]] = {}

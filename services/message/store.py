@@ -41,6 +41,7 @@ INDEXES = {
         ),
         IndexModel([("participants.user_id", ASCENDING), ("_id", DESCENDING)]),
     ],
+    "dead_letters": [IndexModel([("at", DESCENDING), ("_id", DESCENDING)])],
 }
 _UNCHANGED = (UUID, datetime)
 _DIRECTIONS = {Order.ASC: ("$gt", ASCENDING), Order.DESC: ("$lt", DESCENDING)}

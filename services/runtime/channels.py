@@ -35,6 +35,10 @@ class Channels:
         state = self.states.get(channel)
         return state is not None and state.enabled and channel not in self._switched_off
 
+    def all_usable(self) -> frozenset[str]:
+        """Return the channels that are usable."""
+        return frozenset(channel for channel in self.states if self.usable(channel))
+
     async def switch(self, channel: str, *, on: bool) -> None:
         """Let the operator enable or disable a channel for all."""
         await self._consul.put(SWITCHES_PREFIX + channel, b"on" if on else OFF.encode())

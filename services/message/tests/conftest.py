@@ -26,6 +26,7 @@ from services.contracts.status import Status
 from services.message.app import serve
 from services.message.config import MessageConfig
 from services.message.history import History
+from services.message.letters import LetterStore
 from services.message.messages import Message
 from services.message.people import KnownPeople
 from services.message.store import ConversationStore, MessageStore, to_document
@@ -173,6 +174,7 @@ class Bench:
     messages: MessageStore
     conversations: ConversationStore
     history: History
+    letters: LetterStore
     people: KnownPeople
     client: aiohttp.ClientSession
 

@@ -69,7 +69,7 @@ def written(address: str, number: int = 1, **more: object) -> MessageReceived:
 @pytest.fixture
 def statuses(bench: Bench) -> StatusConsumer:
     """The consumer of statuses."""
-    return StatusConsumer(bench.messages, bench.topics)
+    return StatusConsumer(bench.messages, bench.letters, bench.topics)
 
 
 @pytest.fixture
@@ -125,11 +125,15 @@ async def test_evidence_survives_a_change_in_between(
         found = await reading(ids)
         if not interfered.is_set():
             interfered.set()
-            await StatusConsumer(store, bench.topics).handle(batch(evidence(one, Status.SENT)))
+            await StatusConsumer(store, bench.letters, bench.topics).handle(
+                batch(evidence(one, Status.SENT))
+            )
         return found
 
     monkeypatch.setattr(MessageStore, "find_many", find_many)
-    await StatusConsumer(bench.messages, bench.topics).handle(batch(evidence(one, Status.READ)))
+    await StatusConsumer(bench.messages, bench.letters, bench.topics).handle(
+        batch(evidence(one, Status.READ))
+    )
     stored = await bench.messages.find(one.id)
     assert stored is not None
     assert (stored.status, stored.rev) == (Status.READ, 3)

@@ -1,21 +1,19 @@
 """What is frozen at acceptance, and what is refused there."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pytest
 
-from services.contracts.channels import (
-    AccountState,
-    AccountStatus,
-    Capabilities,
-    ChannelState,
-)
+from services.contracts.channels import INTERNAL
 from services.contracts.people import Address, Kind, Person
 from services.contracts.problems import Problem
 from services.contracts.status import Status
 from services.message.conversations import Conversation, check_participants, open_conversation
-from services.message.deliveries import check_channel, freeze, recipients_of
+from services.message.deliveries import check_channel, choose, freeze, recipients_of
+from services.runtime.channels import Channels
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CHANNEL, OTHER = "WHATSAPP", "TELEGRAM"
@@ -29,11 +27,6 @@ def person(number: int, kind: Kind, *channels: str) -> Person:
 
 AGENT, COLLEAGUE = person(1, Kind.AGENT), person(2, Kind.AGENT)
 ANNA, BERT = person(3, Kind.CUSTOMER, CHANNEL), person(4, Kind.CUSTOMER, OTHER)
-STATE = ChannelState(
-    channel=CHANNEL,
-    capabilities=Capabilities(receipts=(Status.SENT,), text_length_max=5),
-    accounts={"main": AccountState(status=AccountStatus.ENABLED, checked_at=NOW)},
-)
 
 
 def conversation(*people: Person) -> Conversation:
@@ -42,19 +35,20 @@ def conversation(*people: Person) -> Conversation:
 
 
 @pytest.mark.parametrize(
-    ("people", "sender", "expected"),
+    ("people", "sender", "channel", "expected"),
     [
-        ([AGENT, ANNA], AGENT, [ANNA]),
-        ([AGENT, COLLEAGUE, ANNA], AGENT, [ANNA]),
-        ([AGENT, ANNA, BERT], AGENT, [ANNA, BERT]),
-        ([AGENT, ANNA, BERT], ANNA, [BERT]),
+        ([AGENT, ANNA], AGENT, CHANNEL, [ANNA]),
+        ([AGENT, COLLEAGUE, ANNA], AGENT, CHANNEL, [ANNA]),
+        ([AGENT, ANNA, BERT], AGENT, CHANNEL, [ANNA, BERT]),
+        ([AGENT, ANNA, BERT], ANNA, CHANNEL, [BERT]),
+        ([AGENT, COLLEAGUE, ANNA], AGENT, INTERNAL, [COLLEAGUE]),
     ],
 )
-def test_the_other_customers_are_the_recipients(
-    people: list[Person], sender: Person, expected: list[Person]
+def test_the_other_customers_or_agents_are_the_recipients(
+    people: list[Person], sender: Person, channel: str, expected: list[Person]
 ) -> None:
-    """A message goes to every customer but its sender."""
-    found = recipients_of(conversation(*people), sender.user_id)
+    """A message goes to every customer but its sender, an internal one to the other agents."""
+    found = recipients_of(conversation(*people), sender.user_id, channel)
     assert found == tuple(one.user_id for one in expected)
 
 
@@ -71,13 +65,13 @@ def test_a_message_that_can_go_nowhere_is_refused(
 ) -> None:
     """Neither strangers nor those who are alone send."""
     with pytest.raises(Problem) as refusal:
-        recipients_of(conversation(*people), sender.user_id)
+        recipients_of(conversation(*people), sender.user_id, CHANNEL)
     assert refusal.value.code == code
 
 
 def test_each_recipient_gets_one_frozen_delivery() -> None:
     """A delivery names recipient and channel and is PENDING since the acceptance."""
-    (delivery,) = freeze((ANNA.user_id,), CHANNEL, {ANNA.user_id: ANNA}, NOW)
+    (delivery,) = freeze([(ANNA.user_id, CHANNEL)], {ANNA.user_id: ANNA}, NOW)
     assert (delivery.recipient_id, delivery.channel) == (ANNA.user_id, CHANNEL)
     assert (delivery.status, delivery.updated_at) == (Status.PENDING, NOW)
 
@@ -86,32 +80,48 @@ def test_each_recipient_gets_one_frozen_delivery() -> None:
 def test_a_recipient_who_cannot_be_reached_is_refused(people: dict[UUID, Person]) -> None:
     """Nobody is written to on a channel on which they have no address."""
     with pytest.raises(Problem) as refusal:
-        freeze((BERT.user_id,), CHANNEL, people, NOW)
+        freeze([(BERT.user_id, CHANNEL)], people, NOW)
     assert refusal.value.code == "no_identity"
 
 
 @pytest.mark.parametrize(
-    ("state", "usable", "content", "code"),
+    ("person", "usable", "expected"),
     [
-        (None, False, "hello", "unknown_channel"),
-        (STATE, False, "hello", "channel_disabled"),
-        (STATE, True, "hello!", "text_too_long"),
-        (STATE, True, "hello", None),
-        (STATE, True, "👋🏽👋🏽.", None),
+        (ANNA, {CHANNEL, OTHER}, CHANNEL),
+        (ANNA, {OTHER}, CHANNEL),
+        (BERT, {CHANNEL, OTHER}, OTHER),
+        (BERT, {CHANNEL}, None),
+        (None, {CHANNEL}, None),
     ],
 )
-def test_a_channel_carries_what_it_can(
-    state: ChannelState | None,
-    usable: bool,  # noqa: FBT001 - a column of the table
-    content: str,
-    code: str | None,
+def test_everybody_is_reached_where_they_are(
+    person: Person | None, usable: set[str], expected: str | None
 ) -> None:
-    """A text goes on a known, enabled channel up to its length."""
+    """On the conversation's channel if they are there, else on the first that is usable."""
+    assert choose(person, CHANNEL, usable) == expected
+
+
+def test_what_is_internal_is_there_at_once() -> None:
+    """Nobody else is needed to deliver between agents."""
+    (delivery,) = freeze([(COLLEAGUE.user_id, INTERNAL)], {}, NOW)
+    assert (delivery.channel, delivery.status) == (INTERNAL, Status.DELIVERED)
+
+
+@pytest.mark.parametrize(
+    ("channel", "code"),
+    [(CHANNEL, None), (INTERNAL, None), (OTHER, "channel_disabled"), ("PIGEON", "unknown_channel")],
+)
+def test_only_a_channel_that_is_enabled_carries_messages(channel: str, code: str | None) -> None:
+    """One that is unknown or out of order is refused by its code."""
+    directory = cast(
+        "Channels",
+        SimpleNamespace(states={CHANNEL: None, OTHER: None}, usable=lambda name: name == CHANNEL),
+    )
     if code is None:
-        check_channel(CHANNEL, state, content, usable=usable)
+        check_channel(channel, directory)
         return
     with pytest.raises(Problem) as refusal:
-        check_channel(CHANNEL, state, content, usable=usable)
+        check_channel(channel, directory)
     assert refusal.value.code == code
 
 

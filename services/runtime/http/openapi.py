@@ -16,6 +16,7 @@ from services.runtime.http.routes import (
     Handler,
     Reply,
     Route,
+    body_of,
     endpoint,
     endpoints_of,
     kinds_of,
@@ -190,7 +191,9 @@ class _Types:
 
 def _kinds(route: Route, handler: Handler) -> list[Any]:
     given = kinds_of(handler)
-    kinds = [given[name] for name in ("path", "query", "headers", "body") if name in given]
+    kinds = [given[name] for name in ("path", "query", "headers") if name in given]
+    if "body" in given:
+        kinds.append(body_of(given)[0])
     answer = _answer_kind(route, handler)
     return kinds if answer is None else [*kinds, answer]
 
@@ -220,8 +223,9 @@ def _operation(route: Route, handler: Handler, types: _Types) -> dict[str, Any]:
         "parameters": [*parameters, _ref("parameters", "RequestId")],
     }
     if "body" in given:
-        content = {"application/json": {"schema": types.ref(given["body"])}}
-        found["requestBody"] = {"required": True, "content": content}
+        body, may_lack = body_of(given)
+        content = {"application/json": {"schema": types.ref(body)}}
+        found["requestBody"] = {"required": not may_lack, "content": content}
     answer = _answer_kind(route, handler)
     headers = {name: _ref("headers", name) for name in RATE_LIMIT_HEADERS} | {
         name: {"description": meaning, "schema": _PLAIN}

@@ -4,8 +4,8 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from aiohttp import web
@@ -111,11 +111,20 @@ def kinds_of(handler: Handler) -> dict[str, Any]:
     return {name: p.annotation for name, p in inspect.signature(handler).parameters.items()}
 
 
+def body_of(kinds: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Return the type of a handler's body, and whether a request may come without one."""
+    choices = get_args(kinds["body"])
+    if NoneType not in choices:
+        return kinds["body"], False
+    return next(choice for choice in choices if choice is not NoneType), True
+
+
 def _adapt(
     handler: Handler, route: Route
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     kinds = kinds_of(handler)
     decoder = msgspec.json.Decoder(kinds["body"]) if "body" in kinds else None
+    may_lack = "body" in kinds and body_of(kinds)[1]
 
     async def handle(request: web.Request) -> web.StreamResponse:
         given: dict[str, Any] = {}
@@ -125,7 +134,9 @@ def _adapt(
             given["query"] = _query(request, kinds["query"])
         if "headers" in kinds:
             given["headers"] = _headers(request, kinds["headers"])
-        if decoder is not None:
+        if may_lack and not request.can_read_body:
+            given["body"] = None
+        elif decoder is not None:
             given["body"] = decode(await _json_body(request), decoder)
         if "request" in kinds:
             given["request"] = request
