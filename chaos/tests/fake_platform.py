@@ -35,6 +35,7 @@ class FakePlatform:
     def __init__(self) -> None:
         self.double = self.lose = False
         self.allowed = True
+        self.stopped: set[str] = set()
         self.stable = True
         self.url = ""
         self.kv: dict[str, str] = {}
@@ -189,6 +190,8 @@ class FakePlatform:
         return process is not None and processes.state(process) not in ("T", None)
 
     def _instances(self, job: str) -> list[str]:
+        if job in self.stopped:
+            return []
         if job == "router":
             return [
                 a for a, r in self.routers.items() if r.returncode is None and a in self.members
@@ -271,7 +274,11 @@ class FakePlatform:
         if path.startswith("client/fs/logs/"):
             lines = self._logs.setdefault(path.rpartition("/")[2], [])
             return await self._stream(request, lines)
+        if path == "jobs":
+            return self._register((await request.json())["Job"]["ID"], stopped=False)
         job = path.split("/")[1]
+        if request.method == "DELETE":
+            return self._register(job, stopped=True)
         if job not in JOBS:
             return web.Response(status=404)
         if path.endswith("/allocations"):
@@ -290,12 +297,17 @@ class FakePlatform:
         return web.json_response(
             {
                 "ID": job,
-                "Stop": False,
+                "Stop": job in self.stopped,
                 "Meta": meta,
                 "Version": 1,
                 "TaskGroups": [{"Count": JOBS[job], "RestartPolicy": policy}],
             }
         )
+
+    def _register(self, job: str, *, stopped: bool) -> web.Response:
+        self.stopped = self.stopped | {job} if stopped else self.stopped - {job}
+        self._index += 1
+        return web.json_response({})
 
     async def _stream(self, request: web.Request, source: list[Any]) -> web.StreamResponse:
         answer = web.StreamResponse()

@@ -15,6 +15,7 @@ import pytest
 from chaos import archive, closing, runner, safety, scenario
 from chaos.adapters import observers, processes
 from chaos.campaign import EVICTION_KEY, Campaign, Options
+from chaos.faults.down import Down
 from chaos.progress import Progress
 from chaos.report import page
 from chaos.results import Results
@@ -109,7 +110,7 @@ async def test_a_paused_router_goes_on_afterwards(platform: FakePlatform, tmp_pa
     found = short("pause-router-briefly", faults=faults)
     results = await campaign(found, tmp_path / "run", repeats=1)
     assert results.valid is Valid.TRUE, results.sentence
-    assert results.repeats[0].metrics["unavailability_s"].interval.hi > 0.9
+    assert results.repeats[0].metrics["latency_max_s"].lo > 0.8
     for router in platform.routers.values():
         assert processes.state(processes.identify(router.pid) or processes.Process(0, 0)) != "T"
 
@@ -122,6 +123,15 @@ async def test_a_provider_is_let_behave_again(platform: FakePlatform, tmp_path: 
     )
     assert results.valid is Valid.TRUE, results.sentence
     assert not platform.faults
+
+
+async def test_a_job_that_was_down_is_started_again(platform: FakePlatform, tmp_path: Path) -> None:
+    """A dependency is stopped, stays away for a while, and is there again after the heal."""
+    faults = [Down(job="message", hold=Seconds(0.3))]
+    results = await campaign(short("redis-down", faults=faults), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.TRUE, results.sentence
+    assert not platform.stopped
+    assert results.repeats[0].targets == ["the job message"]
 
 
 @pytest.mark.parametrize(

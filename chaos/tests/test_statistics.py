@@ -1,7 +1,7 @@
 """The statistics give the figures of the tables, and see a difference only where there is one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.statistics import compare, mann_whitney, median_interval, miss_chance_at_most, summarise
@@ -41,7 +41,8 @@ def test_few_values_have_their_maximum_as_p95() -> None:
     assert (full.p95, full.p95_is_max, full.median, full.mad) == (19.0, False, 10.5, 5.0)
 
 
-@given(st.lists(st.floats(0, 100), min_size=6, max_size=40))
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 100), min_size=6, max_size=20))
 def test_a_sample_does_not_differ_from_itself(values: list[float]) -> None:
     """Equal samples show no difference."""
     assert not compare(values, values).seen

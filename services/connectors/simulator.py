@@ -75,7 +75,7 @@ class Quota:
 
 
 class CustomerMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something a customer writes to one of our accounts (the only one, when not named)."""
+    """Something a customer writes to one of our accounts (the first, when not named)."""
 
     sender: Annotated[str, Meta(min_length=1, max_length=128)] = msgspec.field(name="from")
     text: Annotated[str, Meta(min_length=1)]
@@ -106,7 +106,7 @@ class FaultPath(Struct, frozen=True):
 
 
 class AccountQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """One account (the only one, when not named)."""
+    """One account (the first, when not named)."""
 
     account: str | None = None
 
@@ -304,8 +304,8 @@ class Control(Generic[S]):
 
     def _account(self, name: str | None) -> str:
         accounts = self._simulator.accounts
-        if name is None and len(accounts) == 1:
-            return next(iter(accounts))
+        if name is None:
+            return min(accounts)
         if name not in accounts:
             raise Problem("unknown_account", f"The accounts are: {', '.join(sorted(accounts))}.")
         return name
