@@ -87,6 +87,7 @@ job "connector" {
 
     network {
       port "http" {}
+      port "lifeline" {}
     }
 
     ephemeral_disk {
@@ -135,6 +136,7 @@ job "connector" {
         INSTANCE_ID      = "${NOMAD_ALLOC_ID}"
         HTTP_HOST        = "${NOMAD_IP_http}"
         HTTP_PORT        = "${NOMAD_PORT_http}"
+        LIFELINE_PORT    = "${NOMAD_PORT_lifeline}"
         CONSUL_HTTP_ADDR = var.consul_http_addr
         PYTHONPATH       = var.release
         CHANNEL          = var.channel
@@ -183,6 +185,22 @@ job "connector" {
             limit = 3
             grace = "10s"
           }
+        }
+      }
+
+      # Where peers notice at once when this process dies. A check of its own would hang up on them.
+      service {
+        provider = "consul"
+        name     = "connector-${var.channel}-lifeline"
+        port     = "lifeline"
+
+        check {
+          name     = "live"
+          type     = "http"
+          port     = "http"
+          path     = "/health/live"
+          interval = "2s"
+          timeout  = "2s"
         }
       }
 

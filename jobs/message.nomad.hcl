@@ -61,6 +61,7 @@ job "message" {
 
     network {
       port "http" {}
+      port "lifeline" {}
     }
 
     ephemeral_disk {
@@ -109,6 +110,7 @@ job "message" {
         INSTANCE_ID      = "${NOMAD_ALLOC_ID}"
         HTTP_HOST        = "${NOMAD_IP_http}"
         HTTP_PORT        = "${NOMAD_PORT_http}"
+        LIFELINE_PORT    = "${NOMAD_PORT_lifeline}"
         CONSUL_HTTP_ADDR = var.consul_http_addr
         PYTHONPATH       = var.release
       }
@@ -153,6 +155,22 @@ job "message" {
             limit = 3
             grace = "10s"
           }
+        }
+      }
+
+      # Where peers notice at once when this process dies. A check of its own would hang up on them.
+      service {
+        provider = "consul"
+        name     = "message-lifeline"
+        port     = "lifeline"
+
+        check {
+          name     = "live"
+          type     = "http"
+          port     = "http"
+          path     = "/health/live"
+          interval = "2s"
+          timeout  = "2s"
         }
       }
 

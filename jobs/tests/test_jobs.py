@@ -61,6 +61,7 @@ OWN_ENVIRONMENT = {
         "QUOTA_PROFILE": "high-quota",
     },
 }
+LIFELINES = ("router", "connector", "message")
 MODULES = {"connector": "connectors", "provider": f"connectors.{CHANNEL}.simulator"}
 Parsed = dict[str, Any]
 
@@ -106,6 +107,7 @@ def shape(name: str, driver: str) -> Parsed:
     (group,) = copy["TaskGroups"]
     (task,) = group["Tasks"]
     del copy["Update"], group["Count"], task["Name"], task["Config"], task["Env"]
+    del group["Networks"], task["Services"][1:]
     return copy
 
 
@@ -126,13 +128,29 @@ def test_services_are_alike(driver: str) -> None:
 def test_a_service_can_be_found_checked_and_broken(name: str) -> None:
     """It stands in Consul under its job's name with both checks, and says if it may be hurt."""
     found = job(name)
-    (service,) = task_of(found)["Services"]
+    service, *_ = task_of(found)["Services"]
     assert (service["Name"], service["Provider"]) == (found["ID"], "consul")
     ready, live = service["Checks"]
     assert (ready["Path"], ready["CheckRestart"]) == ("/health/ready", None)
     assert (live["Path"], live["CheckRestart"]["Limit"]) == ("/health/live", 3)
     assert found["Meta"] == {"chaos": "allowed"}
     assert group_of(found)["Name"] == "app"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_members_of_consumer_groups_have_lifelines(name: str) -> None:
+    """Peers find a port of its own in Consul, and no check ever connects to it."""
+    found = job(name)
+    lifelines = task_of(found)["Services"][1:]
+    (network,) = group_of(found)["Networks"]
+    labels = {port["Label"] for port in network["DynamicPorts"] or ()}
+    if name not in LIFELINES:
+        assert (lifelines, "lifeline" in labels) == ([], False)
+        return
+    (lifeline,) = lifelines
+    assert (lifeline["Name"], lifeline["PortLabel"]) == (f"{found['ID']}-lifeline", "lifeline")
+    assert [check["PortLabel"] for check in lifeline["Checks"]] == ["http"]
+    assert "lifeline" in labels
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -146,6 +164,7 @@ def test_a_service_is_told_who_it_is(name: str) -> None:
         "HTTP_HOST": "${NOMAD_IP_http}",
         "HTTP_PORT": "${NOMAD_PORT_http}",
         "CONSUL_HTTP_ADDR": "http://consul:1",
+        **({"LIFELINE_PORT": "${NOMAD_PORT_lifeline}"} if name in LIFELINES else {}),
         "PYTHONPATH": "/release",
         **OWN_ENVIRONMENT.get(name, {}),
     }
@@ -261,7 +280,8 @@ def test_prometheus_scrapes_what_consul_knows() -> None:
     file = Path(instances["DestPath"])
     assert Path(settings["DestPath"]).parent == file.parent
     assert f"files: [{file.name}]" in settings["EmbeddedTmpl"]
-    (service,) = task_of(job("router"))["Services"]
+    service, lifeline = task_of(job("router"))["Services"]
+    assert not lifeline["Tags"]
     assert f'.Tags | contains "{service["Tags"][0]}"' in instances["EmbeddedTmpl"]
     assert 'service (print .Name "|any")' in instances["EmbeddedTmpl"]
 

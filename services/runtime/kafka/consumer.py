@@ -8,14 +8,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 
 from services.contracts.records import AnyRecord, Poison, decode
 from services.runtime.app import App
 from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
 from services.runtime.kafka.eviction import Assignments, GroupMember
-from services.runtime.kafka.producer import NAME, Producer
+from services.runtime.kafka.producer import NAME, Producer, gone
 from services.runtime.telemetry import metrics, trace
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
@@ -172,6 +172,9 @@ class Consumer:
         clock = asyncio.get_running_loop().time
         try:
             while not self._app.stopping.is_set():
+                if gone(self._app):
+                    self._turns.revoked()
+                    raise KafkaConnectionError("no broker passes its checks")
                 found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
                     timeout_ms=POLL_MS, max_records=BATCH_RECORDS_MAX
                 )

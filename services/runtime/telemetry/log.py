@@ -10,6 +10,9 @@ import structlog
 
 from services.runtime.telemetry import trace
 
+SAME_WARNING_S = 1.0
+KINDS_MAX = 1000
+
 
 def _add_trace(
     _logger: object, _method: str, event: MutableMapping[str, Any]
@@ -22,9 +25,19 @@ def _add_trace(
 
 
 class _Forward(logging.Handler):
-    """Carries warnings of libraries into the same stream, without their arguments' values."""
+    """Carries warnings of libraries into the same stream, each of its kind once a second."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.WARNING)
+        self._said_at: dict[tuple[str, str], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        kind = (record.name, str(record.msg)[:100])
+        if record.created < self._said_at.get(kind, 0.0) + SAME_WARNING_S:
+            return
+        if len(self._said_at) >= KINDS_MAX:
+            self._said_at.clear()
+        self._said_at[kind] = record.created
         log(record.name).log(record.levelno, "library_warning", detail=record.getMessage()[:500])
 
 
@@ -46,7 +59,7 @@ def configure(service: str, instance: str) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service, instance=instance)
     root = logging.getLogger()
-    root.handlers = [_Forward(level=logging.WARNING)]
+    root.handlers = [_Forward()]
 
 
 def _dump(event: dict[str, Any], default: Any = None, **_options: Any) -> bytes:  # noqa: ARG001
