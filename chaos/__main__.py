@@ -161,9 +161,10 @@ async def _plan(found: Scenario) -> None:
         stage.begin(0)
         for fault in found.faults:
             kind = type(fault).__name__.lower()
-            for target in await fault.plan(stage):
+            targets = await fault.plan(stage)
+            for target in targets:
                 console.print(f"{kind}: {target.what}, held {show(fault.hold)}", soft_wrap=True)
-            for undo in fault.undo(stage, []):
+            for undo in fault.undo(stage, targets):
                 console.print(f"  taken back by: {type(undo).__name__}")
 
 
@@ -193,7 +194,8 @@ def main(arguments: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001 - whatever it is becomes an exit code
         for kinds, code in _REFUSALS:
             if isinstance(error, kinds):
-                return _refuse(str(error) or "interrupted", code)
+                text = error.format_message() if isinstance(error, TyperException) else str(error)
+                return _refuse(text or "interrupted", code)
         console.print_exception()
         return EXIT_CRASHED
 

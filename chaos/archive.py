@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from xml.etree import ElementTree as ET
@@ -59,7 +60,9 @@ def append_observations(folder: Path, observations: Sequence[Observation]) -> No
 def write(folder: Path, results: Results) -> None:
     """Write the results and what other programs read of them."""
     encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
-    (folder / RESULTS).write_bytes(encoded)
+    unfinished = folder / f"{RESULTS}.part"
+    unfinished.write_bytes(encoded)
+    unfinished.replace(folder / RESULTS)
     with (folder / TIMINGS).open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("repeat", "metric", "lo", "hi"))
@@ -102,7 +105,10 @@ def read(folder: Path) -> Results:
     path = folder / RESULTS
     if not path.exists():
         raise NoSuchRun(f"{folder} holds no {RESULTS}")
-    return msgspec.json.decode(path.read_bytes(), type=Results)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Results)
+    except msgspec.DecodeError as error:
+        raise NoSuchRun(f"{path} was written by another version of the suite: {error}") from error
 
 
 def history(folder: Path, repeats: set[int]) -> dict[int, tuple[list[Send], list[Receipt]]]:
@@ -124,8 +130,11 @@ def observations(folder: Path) -> list[Observation]:
 
 
 def runs(folder: Path) -> list[tuple[Path, Results]]:
-    """Return all runs below a folder, the newest first."""
-    found = [(path.parent, read(path.parent)) for path in folder.glob(f"*/{RESULTS}")]
+    """Return all runs below a folder that this version can read, the newest first."""
+    found = []
+    for path in folder.glob(f"*/{RESULTS}"):
+        with suppress(NoSuchRun):
+            found.append((path.parent, read(path.parent)))
     return sorted(found, key=lambda run: -run[1].began_at)
 
 

@@ -124,6 +124,7 @@ class Campaign:
         self._repeats: list[Repeat] = []
         self._late = 0
         self._refusal = ""
+        self._partitions: dict[str, int] = {}
         self._began_at = time.time()
         self._undo_log = safety.UndoLog(safety.undo_path())
 
@@ -179,12 +180,12 @@ class Campaign:
         lanes = await self._prepare(stage)
         providers = [await stage.platform.provider(channel) for channel in stage.channels]
         witnesses = [await Witness.begin(provider) for provider in providers]
-        partitions = {lane.conversation_id: _partition(lane) for lane in lanes}
+        self._partitions = {lane.conversation_id: _partition(lane) for lane in lanes}
         bench = Bench(
             scenario=self._scenario,
             stage=stage,
             lanes=lanes,
-            partitions=partitions,
+            partitions=self._partitions,
             wanted=wanted,
             undo_log=self._undo_log,
             progress=self._progress,
@@ -246,7 +247,8 @@ class Campaign:
             verdicts.append(Verdict(name="doubled", valid=Valid.FALSE, reason=reason))
         valid = overall(verdict.valid for verdict in verdicts)
         rows = promises(scenario, repeats)
-        said = sentence(scenario.title, rows, repeats)
+        ours = goals(scenario, repeats)
+        said = sentence(scenario.title, rows, ours, repeats)
         if self._refusal or interrupted or self._late:
             said = f"{scenario.title}: {verdicts[-1].reason}."
         return Results(
@@ -264,13 +266,14 @@ class Campaign:
             tier=scenario.tier,
             verdicts=verdicts,
             promises=rows,
-            goals=goals(scenario, repeats),
+            goals=ours,
             metrics=summaries(repeats),
             predicted={
                 name: measured(interval)
                 for name, interval in predicted(scenario, eviction=self._options.eviction).items()
             },
             repeats=list(repeats),
+            partitions=self._partitions,
         )
 
 

@@ -129,7 +129,9 @@ def goals(scenario: Scenario, repeats: Sequence[Repeat]) -> list[Row]:
     return found
 
 
-def sentence(title: str, rows: Sequence[Row], repeats: Sequence[Repeat]) -> str:
+def sentence(
+    title: str, rows: Sequence[Row], ours: Sequence[Row], repeats: Sequence[Repeat]
+) -> str:
     """Say in one sentence how a campaign ended."""
     valid = overall(repeat.valid for repeat in repeats)
     times = f"{len(repeats)} times" if len(repeats) != 1 else "once"
@@ -138,7 +140,9 @@ def sentence(title: str, rows: Sequence[Row], repeats: Sequence[Repeat]) -> str:
         felt = ""
         if worst is not None and worst.measured is not None and worst.measured.hi is not None:
             felt = f" and the worst {worst.name} was {show(worst.measured.hi)}"
-        return f"{title}, {times}: every promise was kept{felt}."
+        missed = ", ".join(r.name.replace("_", " ") for r in ours if r.valid is Valid.FALSE)
+        goal = f" Our own goal was missed: {missed}." if missed else ""
+        return f"{title}, {times}: every promise was kept{felt}.{goal}"
     reasons = [v.reason for r in repeats for v in r.verdicts if v.valid is valid]
     count = sum(repeat.valid is valid for repeat in repeats)
     what = "a promise was broken" if valid is Valid.FALSE else "nothing is proved"

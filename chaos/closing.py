@@ -22,7 +22,6 @@ from chaos.workload import Workload
 
 STATES_EVERY_S = 2.0
 STATES_MAX = 500
-STORIES_MAX = 20
 CLOCK_STEP_MAX_S = 0.005
 SETTLED_HOLD_S = 1.0
 """What would be delivered twice may come a little later."""
@@ -94,7 +93,7 @@ class Closing:
             problems=notes.problems + line.problems,
         )
         verdicts = check(scenario, found)
-        lost = stories(judgement.lost[:STORIES_MAX], facts.sends, self._states, facts.receipts)
+        told = stories(judgement, facts.sends, self._states, facts.receipts)
         return Repeat(
             number=self._bench.stage.repeat + 1,
             valid=overall(verdict.valid for verdict in verdicts),
@@ -106,9 +105,8 @@ class Closing:
             counts=dict(found.counts),
             phases=notes.phases,
             problems=list(found.problems),
-            stories={str(key): story for key, story in lost.items()},
+            stories=told,
             targets=[target.what for target in notes.targets],
-            partitions=dict(self._bench.partitions),
             hits=self._bench.stage.hits,
             fault=measured(notes.fault) if notes.fault is not None else None,
         )

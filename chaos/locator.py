@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from chaos.checkers.deliveries import Judgement
 from chaos.history import FinalState, Receipt, Send
+
+STORIES_MAX = 20
 
 
 def last_seen(send: Send, state: FinalState | None, receipts: Iterable[Receipt]) -> str:
@@ -22,11 +25,20 @@ def last_seen(send: Send, state: FinalState | None, receipts: Iterable[Receipt])
 
 
 def stories(
-    ids: Sequence[UUID],
+    judgement: Judgement,
     sends: Iterable[Send],
     states: dict[UUID, FinalState],
     receipts: Sequence[Receipt],
-) -> dict[UUID, str]:
-    """Return where each of these messages was seen last."""
+) -> dict[str, str]:
+    """Return what became of the first messages that were lost, doubled or reordered."""
     by_id = {send.message_id: send for send in sends}
-    return {i: last_seen(by_id[i], states.get(i), receipts) for i in ids if i in by_id}
+    found = {
+        str(i): f"was seen last {last_seen(by_id[i], states.get(i), receipts)}"
+        for i in judgement.lost[:STORIES_MAX]
+    }
+    for text in judgement.doubled[:STORIES_MAX]:
+        kept = [f"{r.received_at:.3f}" for r in receipts if r.kept and r.text == text]
+        found[text] = f"was kept {len(kept)} times, at {' and '.join(kept)}"
+    for lane, early, late in judgement.reordered[:STORIES_MAX]:
+        found[f"{lane} {early}"] = f"arrived after {late}, which was sent later"
+    return found

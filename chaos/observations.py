@@ -65,9 +65,9 @@ class Source(StrEnum):
 class Kind(StrEnum):
     """What was seen."""
 
-    INJECTED = "injected"
     CONFIRMED = "confirmed"
     HEALED = "healed"
+    OWNS = "owns"
     EXITED = "exited"
     TERMINATED = "terminated"
     STARTED = "started"

@@ -50,10 +50,8 @@ class Repeat(Struct, frozen=True, kw_only=True):
     phases: list[Phase] = []
     problems: list[str] = []
     stories: dict[str, str] = {}
-    """Where each lost message was seen last."""
+    """What became of the messages that were lost, doubled or reordered."""
     targets: list[str] = []
-    partitions: dict[str, int] = {}
-    """The partition of each lane."""
     hits: list[Hit] = []
     fault: Measured | None = None
 
@@ -89,8 +87,11 @@ class Results(Struct, frozen=True, kw_only=True):
     promises: list[Row]
     goals: list[Row]
     metrics: dict[str, Summary]
+    """Every metric over the repeats; a value is the upper bound of its interval."""
     predicted: dict[str, Measured]
     repeats: list[Repeat]
+    partitions: dict[str, int]
+    """The partition of each lane."""
 
 
 def values(repeats: Sequence[Repeat], metric: str) -> list[Interval]:
@@ -99,9 +100,13 @@ def values(repeats: Sequence[Repeat], metric: str) -> list[Interval]:
 
 
 def summaries(repeats: Sequence[Repeat]) -> dict[str, Summary]:
-    """Describe every metric over the repeats, by its best single figures."""
+    """Describe every metric over the repeats, each value by its upper bound where it has one."""
     names = sorted({name for repeat in repeats for name in repeat.metrics})
-    return {name: summarise([i.middle for i in values(repeats, name)]) for name in names}
+    return {name: summarise([_careful(i) for i in values(repeats, name)]) for name in names}
+
+
+def _careful(interval: Interval) -> float:
+    return interval.hi if math.isfinite(interval.hi) else interval.lo
 
 
 def row(

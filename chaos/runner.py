@@ -1,11 +1,13 @@
 """One repeat of a scenario, phase by phase; whatever happens, what was broken is healed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import aiohttp
 
 from chaos import safety
+from chaos.adapters import processes
 from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.processes import NotHere
 from chaos.bench import Bench, Notes
@@ -119,6 +121,7 @@ class Runner:
             for job in {target.job for target in notes.targets if target.victim is not None}:
                 running = await stage.platform.nomad.running(job)
                 notes.running[job] = {victim.allocation for victim in running}
+            self._note_owners()
             for fault, targets in zip(faults, plans, strict=True):
                 for undo in fault.undo(stage, targets):
                     self._undo.append(self._bench.undo_log.add(self._bench.world, undo))
@@ -132,6 +135,24 @@ class Runner:
                 words = ", ".join(target.what for target in targets)
                 stage.recorder.see(Source.HARNESS, Kind.CONFIRMED, when, detail=words)
                 self._count("fault-confirmed")
+        if notes.fault is not None and stage.hits:
+            notes.fault = Interval(min(hit.at.lo for hit in stage.hits), notes.fault.hi)
+
+    def _note_owners(self) -> None:
+        """Write down who owns which partitions before anything is broken."""
+        when = Interval(self._now(), self._now())
+        for job, group in self._stage.groups.items():
+            state = self._stage.observers.groups.get(group)
+            for member in state.members if state is not None else ():
+                self._stage.recorder.see(
+                    Source.GROUP,
+                    Kind.OWNS,
+                    when,
+                    job=job,
+                    instance=member.client_id.removeprefix(f"{job}-"),
+                    group=group,
+                    partitions=tuple(sorted(member.partitions)),
+                )
 
     def _count(self, event: str) -> None:
         self.notes.happened[event] = self.notes.happened.get(event, 0) + 1
@@ -194,13 +215,15 @@ class Runner:
         return back
 
     def _came_back(self) -> bool:
-        """Tell whether every instance that ended has been seen healthy since."""
+        """Tell whether as many instances were seen to become healthy as have ended."""
         found = self._stage.recorder.since(self.notes.began_at)
-        for job in {hit.job for hit in self._stage.hits}:
-            kinds = [o.kind for o in found if o.job == job]
-            if kinds.count(Kind.HEALTHY) < kinds.count(Kind.EXITED):
-                return False
-        return True
+        ended = Counter(
+            target.job
+            for target in self.notes.targets
+            if target.victim is not None and processes.state(target.processes[0]) is None
+        )
+        healthy = Counter(o.job for o in found if o.kind is Kind.HEALTHY)
+        return all(healthy[job] >= count for job, count in ended.items())
 
     def _flows_since(self, since: float) -> bool:
         delivered = self._pulse.delivered_until

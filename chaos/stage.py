@@ -34,6 +34,7 @@ class Target(Struct, frozen=True, kw_only=True):
     job: str
     victim: Victim | None = None
     processes: tuple[Process, ...] = ()
+    partitions: tuple[int, ...] = ()
     definition: dict[str, Any] | None = None
     link: str | None = None
     url: str | None = None
@@ -100,20 +101,20 @@ class Stage:
             job=victim.job,
             victim=victim,
             processes=tuple(found),
+            partitions=owned,
         )
 
     def hit(self, target: Target, at: Interval) -> None:
-        """Write down that a task was hit, and what it owned."""
+        """Write down that a task was hit, and what it owned when it was chosen."""
         if target.victim is None:
             return
-        instance = target.victim.allocation
         self.hits.append(
             Hit(
                 job=target.job,
-                instance=instance,
+                instance=target.victim.allocation,
                 at=at,
                 group=self.groups.get(target.job),
-                partitions=self._owned(target.job, instance),
+                partitions=target.partitions,
             )
         )
 

@@ -18,6 +18,8 @@ from chaos.recorder import Recorder
 POLL_S = 0.1
 AGAIN_S = 0.2
 EXIT_ERROR_S = 0.02
+NOMAD_ERROR_S = 0.1
+"""Nomad writes an event down a little after it happened."""
 BLIND = (aiohttp.ClientError, OSError, TimeoutError, KafkaError, ValueError, processes.NotHere)
 """What keeps a source from seeing; it is recorded and tried again."""
 
@@ -96,7 +98,7 @@ class Observers:
             self._recorder.see(
                 Source.NOMAD,
                 kinds[event.kind],
-                Interval(event.at, max(event.at, self._now())),
+                Interval(event.at - NOMAD_ERROR_S, event.at),
                 job=event.job,
                 instance=event.allocation,
                 detail=event.detail,

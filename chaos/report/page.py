@@ -39,7 +39,9 @@ def write(folder: Path, every: Sequence[Results]) -> Path:
     results = archive.read(folder)
     path = folder / archive.REPORT
     shown = _shown(results)
-    path.write_text(page(results, every, replay(folder, shown) if shown else []))
+    path.write_text(
+        page(results, every, replay(folder, shown, results.partitions) if shown else [])
+    )
     return path
 
 
@@ -157,7 +159,7 @@ def _repeat(found: Replay, results: Results) -> str:
     which = "The worst repeat" if repeat.number == worst(results.repeats).number else "Repeat"
     problems = "".join(f'<p class="unknown">{escape(text)}</p>' for text in repeat.problems)
     lost = "".join(
-        f"<li><code>{escape(key)}</code> was seen last {escape(story)}</li>"
+        f"<li><code>{escape(key)}</code> {escape(story)}</li>"
         for key, story in repeat.stories.items()
     )
     targets = escape("; ".join(repeat.targets) or "nothing was broken")
@@ -197,7 +199,7 @@ def _every_repeat(results: Results) -> str:
         rows.append(
             f'<tr id="repeat-{repeat.number}"><td>{repeat.number}</td>'
             f'<td class="{repeat.valid.value}" title="{escape(reason)}">'
-            f"{_SIGNS[repeat.valid]}</td>"
+            f"{_SIGNS[repeat.valid].split()[0]}</td>"
             + "".join(f'<td class="n">{cell}</td>' for cell in cells)
             + f"<td>{escape(reason)}</td></tr>"
         )

@@ -49,6 +49,7 @@ def swimlanes(replay: Replay) -> str:
     )
     colours: dict[str, str] = {}
     spans = _ownership(replay, since + replay.zero, until + replay.zero)
+    gaps = _gaps(replay)
     for number, partition in enumerate(partitions, 1):
         row = len(partitions) + 1 - number
         orphan = " (orphaned)" if partition in replay.line.orphans else ""
@@ -57,7 +58,7 @@ def swimlanes(replay: Replay) -> str:
             css = colours.setdefault(owner, OWNERS[len(colours) % len(OWNERS)])
             label = f"partition {partition} owned by {owner[:8]}"
             plot.bar(began - replay.zero, ended - replay.zero, row, 12, f"fill soft {css}", label)
-        for began, ended in _gaps(replay, partition):
+        for began, ended in gaps[partition]:
             label = f"nothing delivered for {show(ended - began)}"
             plot.bar(began - replay.zero, ended - replay.zero, row, 6, "gap", label)
     _bands(plot, replay)
@@ -73,10 +74,13 @@ def _ownership(
     replay: Replay, since: float, until: float
 ) -> dict[int, list[tuple[float, float, str]]]:
     """Return who owned each partition when, from what the members and the hits say."""
-    groups = {hit.group for hit in replay.facts.hits}
+    seen = replay.facts.observations
+    groups = {hit.group for hit in replay.facts.hits} or {
+        o.group for o in seen if o.kind is Kind.OWNS
+    }
     events: list[tuple[float, str, tuple[int, ...] | None]] = [
         (o.when.hi, o.instance, o.partitions if o.kind is Kind.ASSIGNED else None)
-        for o in replay.facts.observations
+        for o in seen
         if o.source is Source.WORKER
         and o.kind in (Kind.ASSIGNED, Kind.REVOKED)
         and o.group in groups
@@ -84,7 +88,10 @@ def _ownership(
     ]
     events += [(hit.at.lo, hit.instance, None) for hit in replay.facts.hits]
     owners: dict[int, tuple[float, str]] = {
-        p: (since, hit.instance) for hit in replay.facts.hits for p in hit.partitions
+        p: (since, o.instance)
+        for o in seen
+        if o.kind is Kind.OWNS and o.group in groups and o.instance is not None
+        for p in o.partitions
     }
     found: defaultdict[int, list[tuple[float, float, str]]] = defaultdict(list)
     for at, instance, partitions in sorted(events, key=lambda event: event[0]):
@@ -101,17 +108,21 @@ def _ownership(
     }
 
 
-def _gaps(replay: Replay, partition: int) -> list[tuple[float, float]]:
+def _gaps(replay: Replay) -> dict[int, list[tuple[float, float]]]:
+    """Return the pauses of each partition that are longer than any before the fault."""
     fault = replay.facts.fault
-    times = sorted(
-        d.receipt.received_at
-        for d in replay.delivered
-        if d.partition == partition and d.receipt is not None
+    times: defaultdict[int, list[float]] = defaultdict(list)
+    for d in replay.delivered:
+        if d.receipt is not None:
+            times[d.partition].append(d.receipt.received_at)
+    pairs = {p: list(pairwise(sorted(found))) for p, found in times.items()}
+    every = [pair for found in pairs.values() for pair in found]
+    usual = max([GAP_SHOWN_S, *(b - a for a, b in every if fault is None or b < fault.lo)])
+    since = fault.lo if fault is not None else math.inf
+    return defaultdict(
+        list,
+        {p: [(a, b) for a, b in v if b - a > usual and b >= since] for p, v in pairs.items()},
     )
-    pairs = list(pairwise(times))
-    before = [b - a for a, b in pairs if fault is None or b < fault.lo]
-    usual = max([GAP_SHOWN_S, *before])
-    return [(a, b) for a, b in pairs if b - a > usual and fault is not None and b >= fault.lo]
 
 
 def latency(replay: Replay) -> str:
@@ -216,7 +227,7 @@ def evidence(replay: Replay) -> str:
             lo, hi = o.when.lo - replay.zero, o.when.hi - replay.zero
             if o.source is source and hi >= since and lo <= until:
                 words = f"{o.number}: {label(o)}, {lo:.3f} to {hi:.3f} s"
-                plot.whisker(lo, hi, row, _css(o), words)
+                plot.whisker(lo, hi, row, _css(o), words, f"#obs-{o.number}")
     _bands(plot, replay)
     plot.mark(0.0, "ink", "fault")
     return plot.drawn("Each mark spans the interval in which the event must have happened.")

@@ -1,7 +1,7 @@
 """A repeat as it was, put together again from the files of its run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -35,15 +35,16 @@ def worst(repeats: Sequence[Repeat]) -> Repeat:
     return max(repeats, key=felt)
 
 
-def replay(folder: Path, repeats: Sequence[Repeat]) -> list[Replay]:
+def replay(folder: Path, repeats: Sequence[Repeat], partitions: Mapping[str, int]) -> list[Replay]:
     """Read the facts of some repeats."""
     history = archive.history(folder, {repeat.number for repeat in repeats})
     observations = archive.observations(folder)
-    return [_one(repeat, observations, *history[repeat.number]) for repeat in repeats]
+    return [_one(repeat, partitions, observations, *history[repeat.number]) for repeat in repeats]
 
 
 def _one(
     repeat: Repeat,
+    partitions: Mapping[str, int],
     observations: Sequence[Observation],
     sends: list[Send],
     receipts: list[Receipt],
@@ -54,7 +55,7 @@ def _one(
         ],
         sends=sends,
         receipts=receipts,
-        partition_of=repeat.partitions,
+        partition_of=partitions,
         hits=repeat.hits,
         began_at=repeat.began_at,
         fault=repeat.fault.interval if repeat.fault is not None else None,

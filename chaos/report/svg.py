@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-LEFT, RIGHT, TOP, BOTTOM = 150, 20, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 175, 20, 12, 34
 TICKS = 6
+NOTE_WIDTH = 160
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
@@ -41,6 +42,7 @@ class Plot:
         self._log = {"x": log_x, "y": log_y}
         self._width, self._height = width, height
         self._parts: list[str] = []
+        self._marks = 0
 
     def x(self, value: float) -> float:
         """Return where a value of the x axis is drawn."""
@@ -69,11 +71,14 @@ class Plot:
         box = {"x": self.x(since), "y": top, "width": width, "height": thickness}
         self._parts.append(tag("rect", tag("title", escape(label)), class_=css, **box))
 
-    def whisker(self, since: float, until: float, row: float, css: str, label: str) -> None:
-        """Draw an interval with ends, around a y position."""
+    def whisker(
+        self, since: float, until: float, row: float, css: str, label: str, link: str = ""
+    ) -> None:
+        """Draw an interval with ends, around a y position, perhaps as a link."""
         a, b, y = self.x(since), max(self.x(until), self.x(since) + 1), self.y(row)
         path = f"M{a:.1f} {y - 4:.1f}v8M{a:.1f} {y:.1f}H{b:.1f}M{b:.1f} {y - 4:.1f}v8"
-        self._parts.append(tag("path", tag("title", escape(label)), class_=f"line {css}", d=path))
+        drawn = tag("path", tag("title", escape(label)), class_=f"line {css}", d=path)
+        self._parts.append(tag("a", drawn, href=link) if link else drawn)
 
     def line(self, points: Sequence[tuple[float, float]], css: str, label: str) -> None:
         """Draw a line through points."""
@@ -101,7 +106,11 @@ class Plot:
             x = self.x(value)
             path = f"M{x:.1f} {TOP}V{self._height - BOTTOM}"
             self._parts.append(tag("path", class_=f"line {css}", d=path))
-            self._parts.append(tag("text", escape(label), x=x + 4, y=TOP + 10, class_="note"))
+            y = TOP + 10 + 13 * self._marks
+            right = x > self._width - NOTE_WIDTH
+            spot = {"x": x - 4 if right else x + 4, "text_anchor": "end" if right else "start"}
+            self._parts.append(tag("text", escape(label), y=y, class_="note", **spot))
+            self._marks += 1
 
     def row(self, value: float, label: str) -> None:
         """Write a word at the left of a y position."""

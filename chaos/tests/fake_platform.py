@@ -279,16 +279,16 @@ class FakePlatform:
         job = path.split("/")[1]
         if request.method == "DELETE":
             return self._register(job, stopped=True)
+        return self._job(job, allocations=path.endswith("/allocations"))
+
+    def _job(self, job: str, *, allocations: bool) -> web.Response:
         if job not in JOBS:
             return web.Response(status=404)
-        if path.endswith("/allocations"):
+        if allocations:
+            states = {job: {"State": "running"}}
             return web.json_response(
                 [
-                    {
-                        "ID": name,
-                        "ClientStatus": "running",
-                        "TaskStates": {job: {"State": "running"}},
-                    }
+                    {"ID": name, "ClientStatus": "running", "TaskStates": states}
                     for name in self._instances(job)
                 ]
             )

@@ -20,7 +20,7 @@ from chaos.progress import Progress
 from chaos.report import page
 from chaos.results import Results
 from chaos.scenario import Scenario
-from chaos.tests.fake_platform import FakeGroups, FakePlatform
+from chaos.tests.fake_platform import EVICTED_AFTER_S, FakeGroups, FakePlatform
 from chaos.undo import Resume, World
 from chaos.units import PerSecond, Seconds
 from chaos.verdicts import Valid
@@ -46,12 +46,12 @@ async def platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIter
     await found.stop()
 
 
-def short(name: str, **more: Any) -> Scenario:
-    """Return a scenario with less load and shorter phases."""
+def short(name: str, wait_s: float = 8, **more: Any) -> Scenario:
+    """Return a scenario with less load, which waits so long for what may never happen."""
     found = scenario.load(name)
     load = replace(found.workload, rate=PerSecond(250), conversations=40, tail=Seconds(0.2))
     deadlines = scenario.Deadlines(
-        steady=Seconds(1.2), inject=Seconds(5), recover=Seconds(5), drain=Seconds(1)
+        steady=Seconds(wait_s), inject=Seconds(9), recover=Seconds(15), drain=Seconds(wait_s)
     )
     steady = replace(found.steady, hold=Seconds(0.3))
     return replace(found, workload=load, deadlines=deadlines, steady=steady, **more)
@@ -70,9 +70,9 @@ async def test_a_kill_is_survived_and_measured(platform: FakePlatform, tmp_path:
     assert results.valid is Valid.TRUE, results.sentence
     for repeat in results.repeats:
         found = {name: value.interval for name, value in repeat.metrics.items()}
-        assert 0.02 < found["detection_s"].hi < 0.3
-        assert found["detection_s"].hi <= found["failover_s"].hi < 1.0
-        assert found["rebalance_s"].hi < 0.3
+        assert found["detection_s"].hi > EVICTED_AFTER_S
+        assert found["detection_s"].lo <= found["failover_s"].hi
+        assert found["rebalance_s"].hi < found["restored_s"].hi
         assert repeat.counts["survivors"] == 2
         assert repeat.counts["lost"] == repeat.counts["doubled"] == 0
     read = archive.read(folder)
@@ -87,7 +87,7 @@ async def test_a_kill_is_survived_and_measured(platform: FakePlatform, tmp_path:
 async def test_a_bad_platform_fails(platform: FakePlatform, tmp_path: Path, mistake: str) -> None:
     """A message that is kept twice, or acknowledged and gone, fails the campaign and is named."""
     setattr(platform, mistake, True)
-    results = await campaign(short("baseline"), tmp_path / "run", repeats=1)
+    results = await campaign(short("baseline", 1.2), tmp_path / "run", repeats=1)
     assert results.valid is Valid.FALSE
     promise = {"double": "doubled", "lose": "lost"}[mistake]
     assert results.repeats[0].counts[promise] == 1
@@ -147,7 +147,7 @@ async def test_what_must_not_be_broken_is_refused(
     """A job that forbids it and a platform that is not well are left alone, without a verdict."""
     prepare(platform)
     before = {router.pid for router in platform.routers.values()}
-    results = await campaign(short("kill-router"), tmp_path / "run", repeats=1)
+    results = await campaign(short("kill-router", 1.2), tmp_path / "run", repeats=1)
     assert results.valid is Valid.UNKNOWN
     assert said in results.sentence
     assert {router.pid for router in platform.routers.values()} == before

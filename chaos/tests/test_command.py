@@ -101,6 +101,19 @@ def test_a_crash_of_the_harness_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -
     assert command.main(["list"]) == 255
 
 
+def test_a_run_of_another_version_is_passed_over(tmp_path: Path) -> None:
+    """An old run spoils neither the index nor a new report, and says why it cannot be read."""
+    for name, text in (("old", '{"scenario": "x"}'), ("torn", '{"scen')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / archive.RESULTS).write_text(text)
+        with pytest.raises(archive.NoSuchRun, match="another version"):
+            archive.read(tmp_path / name)
+    (tmp_path / "new").mkdir()
+    archive.write(tmp_path / "new", results("kill-router", [0.1]))
+    assert command.main(["report"]) == 0
+    assert (tmp_path / "index.html").read_text().count("report.html") == 1
+
+
 def test_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two runs that differ are seen to differ, by name."""
     for name, shift in (("on", 0.0), ("off", 6.0)):

@@ -172,14 +172,23 @@ class Connector(Protocol):
     async def send(self, delivery: Delivery) -> Outcome:
         """Send one part of a message, once."""
 
-    def verify(self, account: str, raw: bytes, headers: Mapping[str, str]) -> bool:
-        """Tell whether the provider signed exactly these bytes for this account."""
+    def verify(
+        self, account: str, raw: bytes, headers: Mapping[str, str], query: Mapping[str, str]
+    ) -> bool:
+        """Tell whether the provider signed exactly these bytes for this account.
+
+        Of the headers only the content type, the user agent and those that begin with X- are here.
+        """
 
     def challenge(self, account: str, query: Mapping[str, str]) -> str | None:
         """Return the answer to the provider's verification request; None refuses it."""
 
     def parse_webhook(self, account: str, raw: bytes) -> list[Update] | None:
-        """Return every update of a verified webhook; None when it is not for this account."""
+        """Return every update of a verified webhook; None when it is not for this account.
+
+        It was signed, so what it says is lost when it is refused: what makes no sense is kept raw.
+        Raise msgspec.DecodeError for a body that is not even in the provider's format.
+        """
 
 
 class Reference(Struct, frozen=True, kw_only=True):

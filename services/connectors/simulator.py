@@ -23,7 +23,6 @@ from services.connectors.simulator_webhooks import (
     Timed,
     Update,
     Webhooks,
-    Wire,
 )
 from services.contracts.problems import Problem
 from services.runtime.app import App
@@ -46,6 +45,13 @@ class SimulatorConfig(Config, frozen=True, kw_only=True):
     webhook_retry_first_s: float = 0.5
     webhook_retry_max_s: float = 10.0
     webhook_horizon_s: float = 7 * 86400.0
+
+    @property
+    def patience(self) -> Patience:
+        """How webhooks are repeated."""
+        return Patience(
+            self.webhook_retry_first_s, self.webhook_retry_max_s, self.webhook_horizon_s
+        )
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,9 +91,10 @@ class CustomerMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class RawWebhook(Struct, frozen=True, forbid_unknown_fields=True):
-    """A webhook to be signed and sent with exactly these bytes."""
+    """A webhook to be signed and sent with exactly these bytes: those of JSON, or of any text."""
 
-    body: Raw
+    body: Raw = Raw(b"")
+    text: str = ""
     account: str | None = None
 
 
@@ -144,7 +151,7 @@ class Channel(NamedTuple, Generic[S]):
     """A channel's own part of a simulator."""
 
     accounts: frozenset[str]
-    wire: Wire
+    webhooks: Webhooks
     write: Customer
     settings: S
 
@@ -158,10 +165,7 @@ class Simulator(Generic[S]):
         self.settings = channel.settings
         self.faults = Faults()
         self.receipts = Receipts(Path(config.receipts_path))
-        patience = Patience(
-            config.webhook_retry_first_s, config.webhook_retry_max_s, config.webhook_horizon_s
-        )
-        self.webhooks = Webhooks(app, config.webhook_url, channel.wire, patience)
+        self.webhooks = channel.webhooks
         self.received = 0
         self.kept = 0
         self._clock = asyncio.get_running_loop().time
@@ -243,14 +247,15 @@ class Control(Generic[S]):
         return {"id": self._write(self._account(body.account), body)}
 
     @endpoint("POST", CONTROL_PREFIX + "webhooks")
-    async def send_raw(self, body: RawWebhook) -> Mapping[str, int]:
-        """Sign and send a webhook once, and return what it was answered with."""
+    async def send_raw(self, body: RawWebhook) -> Mapping[str, object]:
+        """Sign and send a webhook once, and return how it was answered."""
         account = self._account(body.account)
+        raw = bytes(body.body) or body.text.encode()
         try:
-            status = await self._simulator.webhooks.send_raw(account, bytes(body.body))
+            answer = await self._simulator.webhooks.send_raw(account, raw)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable("the webhook's address", type(error).__name__) from error
-        return {"status": status}
+        return {"status": answer.status, "headers": dict(answer.headers)}
 
     @endpoint("POST", CONTROL_PREFIX + "verify")
     async def verify(self, body: AccountQuery) -> Verification:

@@ -51,7 +51,6 @@ class Post:
 
     account: str
     raw: bytes
-    headers: Mapping[str, str]
     born_at: float
     updates: int = 1
     attempts: int = 0
@@ -59,11 +58,25 @@ class Post:
 
 
 class Wire(NamedTuple):
-    """What differs between providers: how updates become a body, how a body is signed."""
+    """What differs between providers: how updates become a body, how a body is signed.
+
+    `sign` returns headers, `sign_query` what stands in the address. `challenge` returns the query
+    that verifies an address; a provider without one sends to any. A body carries `batch_max`.
+    """
 
     compose: Callable[[str, list[Update]], bytes]
     sign: Callable[[str, bytes], Mapping[str, str]]
-    challenge: Callable[[str, str], Mapping[str, str]]
+    challenge: Callable[[str, str], Mapping[str, str]] | None = None
+    sign_query: Callable[[str, bytes], Mapping[str, str]] | None = None
+    batch_max: int = BATCH_MAX
+
+
+class Answered(NamedTuple):
+    """How a webhook was answered."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +146,11 @@ class Webhooks:
         return len(self._held)
 
     def subscribe(self, account: str) -> None:
-        """Begin to verify an account's address, until it answers."""
-        self.subscriptions[account] = Subscription()
-        self._app.spawn(f"verify-{account}", self._keep_verifying(account))
+        """Begin to verify an account's address, until it answers, where there is a challenge."""
+        unasked = self._wire.challenge is None
+        self.subscriptions.setdefault(account, Subscription(verified=unasked))
+        if not unasked:
+            self._app.spawn(f"verify-{account}", self._keep_verifying(account))
 
     def schedule(self, plan: list[Timed]) -> None:
         """Take updates to be sent when they become due."""
@@ -179,6 +194,8 @@ class Webhooks:
     async def verify(self, account: str) -> bool:
         """Send the verification challenge once; tell whether it was answered with its text."""
         subscription = self.subscriptions[account]
+        if self._wire.challenge is None:
+            return subscription.verified
         subscription.attempts += 1
         challenge = secrets.token_hex(8)
         try:
@@ -196,16 +213,17 @@ class Webhooks:
         subscription.verified = subscription.verified or echoed
         return echoed
 
-    async def send_raw(self, account: str, raw: bytes) -> int:
-        """Send one signed webhook once and return the status it was answered with."""
+    async def send_raw(self, account: str, raw: bytes) -> Answered:
+        """Send one signed webhook once and return how it was answered."""
         async with self._app.session.post(
             self._target(account),
+            params=self._wire.sign_query(account, raw) if self._wire.sign_query else None,
             data=raw,
             headers=self._wire.sign(account, raw),
             timeout=aiohttp.ClientTimeout(total=POST_TIMEOUT_S),
             allow_redirects=False,
         ) as answer:
-            return answer.status
+            return Answered(answer.status, answer.reason or "", answer.headers)
 
     async def _keep_verifying(self, account: str) -> None:
         subscription = self.subscriptions[account]
@@ -246,14 +264,13 @@ class Webhooks:
     def _compose(self, account: str, fresh: deque[Timed]) -> Post:
         taken: list[Timed] = []
         size_bytes = 0
-        while fresh and len(taken) < BATCH_MAX and size_bytes < BATCH_SIZE_MAX_BYTES:
+        while fresh and len(taken) < self._wire.batch_max and size_bytes < BATCH_SIZE_MAX_BYTES:
             taken.append(fresh.popleft())
             size_bytes += len(taken[-1].update.node)
         raw = self._wire.compose(account, [timed.update for timed in taken])
         return Post(
             account=account,
             raw=raw,
-            headers=self._wire.sign(account, raw),
             born_at=self._clock(),
             updates=len(taken),
             attempted=[timed.attempted for timed in taken if timed.attempted],
@@ -262,7 +279,8 @@ class Webhooks:
     async def _send(self, post: Post, subscription: Subscription) -> None:
         taken = False
         try:
-            taken = await self.send_raw(post.account, post.raw) == 200  # noqa: PLR2004
+            answered = await self.send_raw(post.account, post.raw)
+            taken = answered.status == 200  # noqa: PLR2004
         except (aiohttp.ClientError, OSError, TimeoutError, Unavailable) as error:
             subscription.last_error = repr(error)
         finally:

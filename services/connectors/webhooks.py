@@ -51,7 +51,7 @@ class Webhooks:
         """Take all updates of a webhook; 200 says that each of them is durable."""
         self._require(path.account)
         raw = await read_body(request, WEBHOOK_SIZE_MAX_BYTES)
-        if not self._connector.verify(path.account, raw, request.headers):
+        if not self._connector.verify(path.account, raw, request.headers, request.query):
             raise Problem("invalid_signature")
         try:
             updates = self._connector.parse_webhook(path.account, raw)

@@ -12,7 +12,6 @@ from services.runtime.unavailable import Unavailable
 EJECT_S = 3.0
 FIRST_ANSWER_S = 2.0
 AGAIN_S = 0.2
-GONE_S = 1.0
 EMPTY_GRACE_S = 5.0
 """How long the last known instances serve after Consul says that none passes."""
 
@@ -53,10 +52,6 @@ class Upstream:
         )
         if self.endpoints:
             self.known.set()
-
-    def gone(self, now: float) -> bool:
-        """Tell whether Consul has said for a moment already that no instance passes."""
-        return self._emptied_at is not None and now > self._emptied_at + GONE_S
 
     def choose(self, now: float, avoid: Endpoint | None = None) -> Endpoint:
         """Return the less busy of two instances drawn; raise Unavailable when there is none."""

@@ -116,7 +116,13 @@ class Instagram:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return _unreadable("An answer of 200 named no message.")
 
-    def verify(self, account: str, raw: bytes, headers: Mapping[str, str]) -> bool:
+    def verify(
+        self,
+        account: str,
+        raw: bytes,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],  # noqa: ARG002
+    ) -> bool:
         """Compare the signature header with the HMAC-SHA256 of the raw bytes under each secret."""
         presented = headers.get(SIGNATURE_HEADER, "").encode("utf-8", "surrogateescape")
         return any(

@@ -24,12 +24,10 @@ from services.connectors.instagram.simulator_nodes import (
     Account,
     Customers,
     MessageIds,
-    challenge,
     compose,
     echo_node,
     message_node,
     read_node,
-    signature,
     update,
 )
 from services.connectors.instagram.simulator_requests import Action, Message, parse
@@ -43,8 +41,9 @@ from services.connectors.simulator import (
     SimulatorConfig,
 )
 from services.connectors.simulator_faults import NORMAL, Course, Kind, Plan
+from services.connectors.simulator_graph import challenge, signature
 from services.connectors.simulator_receipts import Receipt
-from services.connectors.simulator_webhooks import Wire
+from services.connectors.simulator_webhooks import Webhooks, Wire
 from services.contracts.problems import Problem
 from services.runtime.app import App, run
 
@@ -103,10 +102,11 @@ class Graph:
         wire = Wire(
             compose=lambda name, updates: compose(self._accounts[name], updates, time.time()),
             sign=lambda name, raw: signature(self._secret(name), raw),
-            challenge=lambda name, text: challenge(self._accounts[name], text),
+            challenge=lambda name, text: challenge(self._accounts[name].verify_token, text),
         )
+        webhooks = Webhooks(app, config.webhook_url, wire, config.patience)
         self._simulator = Simulator(
-            app, Channel(frozenset(self._accounts), wire, self._write, InstagramSettings())
+            app, Channel(frozenset(self._accounts), webhooks, self._write, InstagramSettings())
         )
         app.http.router.add_routes(
             [

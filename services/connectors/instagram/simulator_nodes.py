@@ -1,7 +1,5 @@
 """What Instagram tells its accounts' webhooks: messages, echoes, readings, ids and signatures."""
 
-import hashlib
-import hmac
 import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -106,18 +104,3 @@ def compose(account: Account, updates: list[Update], now: float) -> bytes:
         int(now * 1000),
         b",".join(update.node for update in updates),
     )
-
-
-def signature(secret: str, raw: bytes) -> dict[str, str]:
-    """Return the headers of a webhook: its signature is over exactly these bytes."""
-    digest = hmac.digest(secret.encode(), raw, hashlib.sha256).hex()
-    return {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={digest}"}
-
-
-def challenge(account: Account, text: str) -> dict[str, str]:
-    """Return the query that verifies a webhook's address."""
-    return {
-        "hub.mode": "subscribe",
-        "hub.verify_token": account.verify_token,
-        "hub.challenge": text,
-    }

@@ -79,7 +79,13 @@ class Telegram:
             return unreadable(answer.status, {})
         return Accepted(f"{sent.chat.id}:{sent.message_id}")
 
-    def verify(self, account: str, raw: bytes, headers: Mapping[str, str]) -> bool:  # noqa: ARG002
+    def verify(
+        self,
+        account: str,
+        raw: bytes,  # noqa: ARG002
+        headers: Mapping[str, str],
+        query: Mapping[str, str],  # noqa: ARG002
+    ) -> bool:
         """Compare the secret in the header; it is the account's own, and no signature."""
         presented = headers.get(SECRET_HEADER, "").encode("utf-8", "surrogateescape")
         return hmac.compare_digest(presented, self._accounts[account].secret_token.encode())

@@ -126,16 +126,10 @@ class BotApi:
             "getupdates": self._get_updates,
         }
         self._deliveries = Deliveries(app, config, self._accounts)
-        channel = Channel(
-            frozenset(self._accounts), self._deliveries.wire, self._write, TelegramSettings()
+        names = frozenset(self._accounts)
+        self._simulator = Simulator(
+            app, Channel(names, self._deliveries, self._write, TelegramSettings())
         )
-        # The shared webhooks carry batches to an address that answers a challenge. No account
-        # is given to them; these deliveries, which know neither, take their place.
-        self._simulator = Simulator(app, channel._replace(accounts=frozenset()))
-        self._simulator.accounts = channel.accounts
-        self._simulator.webhooks = self._deliveries
-        app.spawn("deliveries", self._deliveries.run())
-        app.on_stop("deliveries", self._deliveries.close)
         app.http.router.add_route("*", "/{path:(?!_sim/).*}", self.call)
 
     async def call(self, request: web.Request) -> web.Response:

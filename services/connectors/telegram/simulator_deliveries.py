@@ -13,8 +13,6 @@ from msgspec import Struct
 
 from services.connectors.simulator import SimulatorConfig
 from services.connectors.simulator_webhooks import (
-    POST_TIMEOUT_S,
-    Patience,
     Post,
     Subscription,
     Timed,
@@ -78,15 +76,8 @@ class Deliveries(Webhooks):
     def __init__(
         self, app: App[Any], config: SimulatorConfig, accounts: Mapping[str, Account]
     ) -> None:
-        self.wire = Wire(
-            compose=lambda _name, updates: updates[0].node,
-            sign=self._headers,
-            challenge=lambda _name, _text: {},
-        )
-        patience = Patience(
-            config.webhook_retry_first_s, config.webhook_retry_max_s, config.webhook_horizon_s
-        )
-        super().__init__(app, config.webhook_url, self.wire, patience)
+        wire = Wire(compose=lambda _name, updates: updates[0].node, sign=self._headers)
+        super().__init__(app, config.webhook_url, wire, config.patience)
         self.hooks = {name: Hook() for name in accounts}
         self.subscriptions = dict(self.hooks)
         for name, hook in self.hooks.items() if config.webhook_url else ():
@@ -155,10 +146,6 @@ class Deliveries(Webhooks):
             if not post.under_way and (below is None or post.update_id < below):
                 self._over(hook, post, sent=below is not None)
 
-    async def verify(self, account: str) -> bool:
-        """Tell whether a webhook is set; this provider sends no challenge."""
-        return self.hooks[account].verified
-
     async def close(self) -> None:
         """Send what is pending without waiting for its time, as far as it is taken at once."""
         for hook in self.hooks.values():
@@ -203,8 +190,7 @@ class Deliveries(Webhooks):
         account, chat, node = timed.update
         post = ChatPost(
             account=account,
-            raw=self.wire.compose(account, [timed.update]),
-            headers={},
+            raw=node,
             born_at=self._clock(),
             attempted=[timed.attempted] if timed.attempted is not None else [],
             chat=chat,
@@ -234,22 +220,16 @@ class Deliveries(Webhooks):
     async def _post(self, post: ChatPost) -> tuple[str | None, float]:
         """Send an update; return what was wrong with that, and for how long it shall wait."""
         try:
-            async with self._app.session.post(
-                self._target(post.account),
-                data=post.raw,
-                headers=self.wire.sign(post.account, post.raw),
-                timeout=aiohttp.ClientTimeout(total=POST_TIMEOUT_S),
-                allow_redirects=False,
-            ) as answer:
-                if 200 <= answer.status < 300:  # noqa: PLR2004
-                    return None, 0.0
-                problem = f"Wrong response from the webhook: {answer.status} {answer.reason}"
-                asked = answer.headers.get("Retry-After", "")
-                return problem, float(asked) if asked.isdecimal() else 0.0
+            answer = await self.send_raw(post.account, post.raw)
         except TimeoutError:
             return "Read timeout expired", 0.0
         except (aiohttp.ClientError, OSError, Unavailable):
             return "Webhook connection closed", 0.0
+        if 200 <= answer.status < 300:  # noqa: PLR2004
+            return None, 0.0
+        asked = answer.headers.get("Retry-After", "")
+        problem = f"Wrong response from the webhook: {answer.status} {answer.reason}"
+        return problem, float(asked) if asked.isdecimal() else 0.0
 
     def _again(self, hook: Hook, post: ChatPost, retry_after_s: float) -> None:
         """Let an update wait: as long as it was asked to, else not at all, then ever longer."""

@@ -40,14 +40,17 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     verifications: list[int] = field(default_factory=list)
     posts: list[bytes] = field(default_factory=list)
+    queries: list[dict[str, str]] = field(default_factory=list)
     came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def take(self, request: web.Request) -> web.Response:
         """Keep a webhook."""
         self.posts.append(await request.read())
+        self.queries.append(dict(request.query))
         async with self.came:
             self.came.notify_all()
-        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+        status = self.answers.pop(0) if self.answers else 200
+        return web.Response(status=status, headers={"Retry-After": "7"})
 
     async def verify(self, request: web.Request) -> web.Response:
         """Answer the challenge."""
@@ -66,7 +69,7 @@ class Receiver:
 
 @asynccontextmanager
 async def webhooks(
-    receiver: Receiver, patience: Patience = SOON
+    receiver: Receiver, patience: Patience = SOON, **wire: Any
 ) -> AsyncIterator[tuple[Webhooks, App[Config]]]:
     """Run webhooks towards a receiver."""
     address = web.Application()
@@ -82,12 +85,17 @@ async def webhooks(
             internal_token="token-of-the-tests",
         )
         app: App[Any] = App(config, session, Consul("127.0.0.1:1", session))
-        wire = Wire(
-            compose=lambda _name, updates: b"[" + b",".join(u.node for u in updates) + b"]",
-            sign=lambda _name, _raw: {},
-            challenge=lambda _name, text: {"challenge": text},
+        differences: dict[str, Any] = {"challenge": lambda _name, text: {"challenge": text}}
+        made = Webhooks(
+            app,
+            str(server.make_url("/hook/")) + "{account}",
+            Wire(
+                compose=lambda _name, updates: b"[" + b",".join(u.node for u in updates) + b"]",
+                sign=lambda _name, _raw: {},
+                **differences | wire,
+            ),
+            patience,
         )
-        made = Webhooks(app, str(server.make_url("/hook/")) + "{account}", wire, patience)
         made.subscribe(ACCOUNT)
         app.spawn("webhooks", made.run())
         app.on_stop("webhooks", made.close)
@@ -226,6 +234,29 @@ async def test_nothing_is_sent_before_the_address_is_verified() -> None:
         await receiver.until(lambda: receiver.numbers() == [0])
         assert made.subscriptions[ACCOUNT].attempts == 3
         assert made.subscriptions[ACCOUNT].last_error is None
+
+
+async def test_a_provider_may_ask_nothing_and_sign_the_address() -> None:
+    """Without a challenge an address is good at once; each update goes alone, signed in its query.
+
+    What was answered is returned with its headers.
+    """
+    receiver = Receiver(verifications=[500] * 100)
+
+    def sign(_name: str, raw: bytes) -> dict[str, str]:
+        return {"signature": raw.hex()}
+
+    async with webhooks(receiver, challenge=None, batch_max=1, sign_query=sign) as (made, _):
+        assert await made.verify(ACCOUNT)
+        made.schedule(updates(3))
+        await receiver.until(lambda: len(receiver.posts) == 3)
+        assert sorted(receiver.posts) == [b"[0]", b"[1]", b"[2]"]
+        assert [query["signature"] for query in receiver.queries] == [
+            raw.hex() for raw in receiver.posts
+        ]
+        answered = await made.send_raw(ACCOUNT, b"[]")
+        assert (answered.status, answered.reason) == (200, "OK")
+        assert answered.headers["retry-after"] == "7"
 
 
 async def test_held_updates_wait_for_their_release() -> None:

@@ -89,10 +89,16 @@ class WhatsApp:
             return _error(answer)
         try:
             return Accepted(msgspec.json.decode(answer.body, type=_Sent).messages[0].id)
-        except (msgspec.DecodeError, IndexError):
+        except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
             return send_error(500, None, "An answer of 200 named no message.", {})
 
-    def verify(self, account: str, raw: bytes, headers: Mapping[str, str]) -> bool:
+    def verify(
+        self,
+        account: str,
+        raw: bytes,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],  # noqa: ARG002
+    ) -> bool:
         """Compare the signature header with the HMAC-SHA256 of the raw bytes."""
         expected = hmac.new(self._accounts[account].app_secret.encode(), raw, sha256).hexdigest()
         presented = headers.get(SIGNATURE_HEADER, "").encode("utf-8", "surrogateescape")
@@ -108,17 +114,7 @@ class WhatsApp:
 
     def parse_webhook(self, account: str, raw: bytes) -> list[Update] | None:
         """Return all messages and statuses of all changes; None when one is for another number."""
-        webhook = msgspec.json.decode(raw, type=payloads.Webhook)
-        ours = self._accounts[account].phone_number_id
-        found: list[Update] = []
-        for change in (change for entry in webhook.entry for change in entry.changes):
-            if change.field != "messages":
-                continue
-            value = msgspec.json.decode(change.value, type=payloads.Value)
-            if value.metadata is None or value.metadata.phone_number_id != ours:
-                return None
-            found.extend(payloads.updates(value))
-        return found
+        return payloads.updates(raw, self._accounts[account].phone_number_id)
 
 
 def create(config: Config, http: Http) -> WhatsApp:
@@ -133,6 +129,6 @@ def _authorization(account: Account) -> dict[str, str]:
 def _error(answer: Answer) -> SendError:
     try:
         error = msgspec.json.decode(answer.body, type=_Failed).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         error = _Error("The provider's answer has no error envelope.")
     return send_error(answer.status, error.code, error.message, answer.headers)

@@ -5,9 +5,10 @@ was signed may be lost. What cannot be read as a known kind is kept raw.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,8 @@ from services.connectors.base import Delivery, InboundMessage, StatusUpdate, Upd
 from services.contracts.records import Reason
 from services.contracts.status import Status
 
+MESSAGES = "messages"
+T = TypeVar("T")
 _STATUSES = {
     "sent": Status.SENT,
     "delivered": Status.DELIVERED,
@@ -50,28 +53,28 @@ class Value(Struct, frozen=True):
 
     metadata: Metadata | None = None
     contacts: list[Contact] = []
-    messages: list[msgspec.Raw] = []
-    statuses: list[msgspec.Raw] = []
+    messages: list[Any] = []
+    statuses: list[Any] = []
 
 
 class Change(Struct, frozen=True):
     """A change of a field that the webhook is subscribed to; only `messages` concerns us."""
 
-    value: msgspec.Raw
+    value: Any
     field: str = ""
 
 
 class Entry(Struct, frozen=True):
     """The changes of one business account."""
 
-    changes: list[Change] = []
+    changes: list[Any] = []
 
 
 class Webhook(Struct, frozen=True):
     """The body of a webhook."""
 
     object: str
-    entry: list[Entry] = []
+    entry: list[Any] = []
 
 
 class _Body(Struct, frozen=True):
@@ -132,7 +135,49 @@ def text_message(delivery: Delivery) -> bytes:
     return msgspec.json.encode(body)
 
 
-def updates(value: Value) -> Iterator[Update]:
+def updates(raw: bytes, ours: str) -> list[Update] | None:
+    """Return all that a webhook says; None when a change is about a number that is not ours."""
+    body = _decode(raw)
+    webhook = _read(body, Webhook)
+    if webhook is None:
+        return [_unreadable(body)]
+    found: list[Update] = []
+    for node in webhook.entry:
+        entry = _read(node, Entry)
+        for changed in [node] if entry is None else entry.changes:
+            change = _read(changed, Change)
+            if change is not None and change.field != MESSAGES:
+                continue
+            value = _read(change.value, Value) if change is not None else None
+            if value is None:
+                found.append(_unreadable(changed))
+            elif value.metadata is None or value.metadata.phone_number_id != ours:
+                return None
+            else:
+                found.extend(_said(value))
+    return found
+
+
+def _decode(raw: bytes) -> Any:
+    """Decode JSON; what msgspec refuses and people can send, such as half an emoji, becomes ?."""
+    try:
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            mended = json.dumps(json.loads(raw.decode(errors="replace")), ensure_ascii=False)
+            return msgspec.json.decode(mended.encode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def _read(node: Any, kind: type[T]) -> T | None:
+    try:
+        return msgspec.convert(node, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _said(value: Value) -> Iterator[Update]:
     """Yield everything that one change says."""
     names = {
         key: contact.profile.name
@@ -140,20 +185,20 @@ def updates(value: Value) -> Iterator[Update]:
         for key in (contact.wa_id, contact.user_id)
         if key
     }
-    for raw in value.messages:
-        yield _inbound(raw, names)
-    for raw in value.statuses:
-        status = _status(raw)
+    for node in value.messages:
+        yield _inbound(node, names)
+    for node in value.statuses:
+        status = _status(node)
         if status is not None:
             yield status
 
 
-def _inbound(raw: msgspec.Raw, names: dict[str, str | None]) -> InboundMessage:
+def _inbound(node: Any, names: dict[str, str | None]) -> InboundMessage:
     try:
-        message = msgspec.json.decode(raw, type=_Message)
+        message = msgspec.convert(node, _Message)
         at = _time(message.timestamp)
     except (msgspec.ValidationError, ValueError, OverflowError):
-        return _unreadable(raw)
+        return _unreadable(node)
     address = message.sender or message.from_user_id or "unknown"
     content = _content(message)
     return InboundMessage(
@@ -163,7 +208,7 @@ def _inbound(raw: msgspec.Raw, names: dict[str, str | None]) -> InboundMessage:
         content=content,
         sender_name=names.get(address),
         reply_to_provider_id=message.context.id if message.context else None,
-        raw=None if content is not None else bytes(raw).decode(),
+        raw=None if content is not None else _encode(node),
     )
 
 
@@ -179,21 +224,25 @@ def _content(message: _Message) -> str | None:
     return None
 
 
-def _unreadable(raw: msgspec.Raw) -> InboundMessage:
-    """Keep what is signed but makes no sense, under a name that its bytes give it."""
-    text = bytes(raw)
+def _encode(node: Any) -> str:
+    return msgspec.json.encode(node).decode()
+
+
+def _unreadable(node: Any) -> InboundMessage:
+    """Keep what is signed but makes no sense, under a name that its contents give it."""
+    text = _encode(node)
     return InboundMessage(
-        provider_id=f"sha256:{hashlib.sha256(text).hexdigest()}",
+        provider_id=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
         address="unknown",
         at=datetime.now(UTC),
         content=None,
-        raw=text.decode(),
+        raw=text,
     )
 
 
-def _status(raw: msgspec.Raw) -> StatusUpdate | None:
+def _status(node: Any) -> StatusUpdate | None:
     try:
-        status = msgspec.json.decode(raw, type=_Status)
+        status = msgspec.convert(node, _Status)
         at = _time(status.timestamp)
     except (msgspec.ValidationError, ValueError, OverflowError):
         return None

@@ -19,8 +19,9 @@ from services.connectors.simulator import (
     SimulatorConfig,
 )
 from services.connectors.simulator_faults import NORMAL, Course, Kind, Plan
+from services.connectors.simulator_graph import challenge, signature
 from services.connectors.simulator_receipts import Receipt
-from services.connectors.simulator_webhooks import Wire
+from services.connectors.simulator_webhooks import Webhooks, Wire
 from services.connectors.whatsapp.simulator_errors import (
     KNOWN,
     Refusal,
@@ -34,10 +35,8 @@ from services.connectors.whatsapp.simulator_nodes import (
     Account,
     Envelope,
     MessageIds,
-    challenge,
     error_node,
     message_update,
-    signature,
     status_node,
     status_update,
 )
@@ -102,11 +101,12 @@ class CloudApi:
         settings = msgspec.convert({"error_status": config.error_status}, WhatsAppSettings)
         wire = Wire(
             compose=lambda name, updates: self._envelopes[name].pack(updates),
-            sign=lambda name, raw: signature(self._accounts[name], raw),
-            challenge=lambda name, text: challenge(self._accounts[name], text),
+            sign=lambda name, raw: signature(self._accounts[name].app_secret, raw),
+            challenge=lambda name, text: challenge(self._accounts[name].verify_token, text),
         )
+        webhooks = Webhooks(app, config.webhook_url, wire, config.patience)
         self._simulator = Simulator(
-            app, Channel(frozenset(self._accounts), wire, self._write, settings)
+            app, Channel(frozenset(self._accounts), webhooks, self._write, settings)
         )
         app.http.router.add_routes(
             [

@@ -147,18 +147,3 @@ class Envelope:
             contents.append(b'"statuses":[%b]' % b",".join(statuses))
         changes = (self._value + content + b'},"field":"messages"}' for content in contents)
         return self._head + b",".join(changes) + b"]}]}"
-
-
-def signature(account: Account, raw: bytes) -> dict[str, str]:
-    """Return the headers of a webhook: its signature is over exactly these bytes."""
-    digest = hmac.digest(account.app_secret.encode(), raw, hashlib.sha256).hex()
-    return {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={digest}"}
-
-
-def challenge(account: Account, text: str) -> dict[str, str]:
-    """Return the query that verifies a webhook's address."""
-    return {
-        "hub.mode": "subscribe",
-        "hub.verify_token": account.verify_token,
-        "hub.challenge": text,
-    }

@@ -8,14 +8,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.contracts.records import AnyRecord, Poison, decode
 from services.runtime.app import App
 from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
 from services.runtime.kafka.eviction import Assignments, GroupMember
-from services.runtime.kafka.producer import NAME, Producer, gone
+from services.runtime.kafka.producer import NAME, Producer
 from services.runtime.telemetry import metrics, trace
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
@@ -24,6 +24,8 @@ SESSION_TIMEOUT_MS = 6000
 HEARTBEAT_MS = 300
 REBALANCE_TIMEOUT_MS = 2000
 FETCH_WAIT_MS = 200
+RETRY_BACKOFF_MS = 100
+"""Between attempts while a broker is away, each of which costs both sides something."""
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 200
@@ -152,7 +154,7 @@ class Consumer:
                 heartbeat_interval_ms=HEARTBEAT_MS,
                 rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
-                retry_backoff_ms=20,
+                retry_backoff_ms=RETRY_BACKOFF_MS,
             )
             consumer.subscribe([self._topic], listener=self._member)
             self._member.attach(consumer)
@@ -172,9 +174,6 @@ class Consumer:
         clock = asyncio.get_running_loop().time
         try:
             while not self._app.stopping.is_set():
-                if gone(self._app):
-                    self._turns.revoked()
-                    raise KafkaConnectionError("no broker passes its checks")
                 found: Mapping[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(
                     timeout_ms=POLL_MS, max_records=BATCH_RECORDS_MAX
                 )

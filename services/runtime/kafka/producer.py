@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -30,13 +29,6 @@ class Outgoing(NamedTuple):
     key: str
     record: AnyRecord
     traceparent: str | None = None
-
-
-def gone(app: App[Any]) -> bool:
-    """Tell whether the brokers are known to be away: to ask them again and again helps nobody."""
-    if app.config.kafka_address is not None:
-        return False
-    return app.discovery.upstream(NAME).gone(asyncio.get_running_loop().time())
 
 
 class Producer:
@@ -107,11 +99,7 @@ class Producer:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._producer = producer
-            while not (self._broken.is_set() or gone(self._app)):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
-                        await self._broken.wait()
-            self._producer = None
+            await self._broken.wait()
             _log.warning("producer_replaced")
             await _discard(producer)
 

@@ -68,7 +68,7 @@ def heard(channel: Instagram, world: World) -> list[Update]:
     found: list[Update] = []
     for hook in world.webhooks:
         headers = CIMultiDict({"X-Hub-Signature-256": hook.signature})
-        assert channel.verify(hook.account, hook.raw, headers)
+        assert channel.verify(hook.account, hook.raw, headers, {})
         found += channel.parse_webhook(hook.account, hook.raw) or []
     return found
 

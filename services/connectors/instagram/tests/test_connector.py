@@ -248,17 +248,17 @@ def test_any_of_the_secrets_may_sign_the_raw_bytes() -> None:
     raw = b'{"a":"\\u00e9"}'
     for secret in ACCOUNT.app_secrets:
         signed = sign(raw, secret)
-        assert channel.verify("main", raw, signed)
-        assert not channel.verify("main", raw + b" ", signed)
-        assert not channel.verify("main", '{"a":"é"}'.encode(), signed)
+        assert channel.verify("main", raw, signed, {})
+        assert not channel.verify("main", raw + b" ", signed, {})
+        assert not channel.verify("main", '{"a":"é"}'.encode(), signed, {})
         bare = CIMultiDict({"X-Hub-Signature-256": signed["x-hub-signature-256"][7:]})
-        assert not channel.verify("main", raw, bare)
+        assert not channel.verify("main", raw, bare, {})
     for headers in (
         sign(raw, "another"),
         CIMultiDict[str](),
         CIMultiDict({"X-Hub-Signature-256": "sha256=é"}),
     ):
-        assert not channel.verify("main", raw, headers)
+        assert not channel.verify("main", raw, headers, {})
 
 
 @pytest.mark.parametrize(

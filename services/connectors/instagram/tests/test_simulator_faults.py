@@ -212,7 +212,9 @@ async def test_the_real_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         pytest.param("POST", "faults", {"kind": "error", "account": "x"}, id="unknown account"),
         pytest.param("PATCH", "settings", {"statuses": ["sent"]}, id="another channel's status"),
         pytest.param("PATCH", "settings", {"known_users": "some"}, id="unknown choice"),
-        pytest.param("POST", "messages", {"from": "1", "text": "oi"}, id="which account"),
+        pytest.param(
+            "POST", "messages", {"from": "1", "text": "oi", "account": "x"}, id="to nobody"
+        ),
         pytest.param(
             "POST", "messages", {"from": "maria", "text": "oi", "account": "main"}, id="no id"
         ),

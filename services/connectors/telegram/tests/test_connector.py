@@ -231,10 +231,10 @@ def test_the_secret_is_compared_whole() -> None:
     """Another secret, a part of it, none or strange bytes: each is refused."""
     channel, _ = connector()
     secret = ACCOUNT.secret_token
-    assert channel.verify("main", b"{}", CIMultiDict({SECRET_HEADER.lower(): secret}))
+    assert channel.verify("main", b"{}", CIMultiDict({SECRET_HEADER.lower(): secret}), {})
     for presented in ("another", secret[:-1], secret + " ", "", "é", "\udcff"):
-        assert not channel.verify("main", b"{}", CIMultiDict({SECRET_HEADER: presented}))
-    assert not channel.verify("main", b"{}", CIMultiDict[str]())
+        assert not channel.verify("main", b"{}", CIMultiDict({SECRET_HEADER: presented}), {})
+    assert not channel.verify("main", b"{}", CIMultiDict[str](), {})
 
 
 def test_no_challenge_is_answered() -> None:

@@ -70,8 +70,8 @@ async def test_the_connector_asks_for_its_updates(world: World) -> None:
         (came,) = world.webhooks
         assert came.account == "main"
         headers = {"X-Telegram-Bot-Api-Secret-Token": came.secret or ""}
-        assert channel.verify("main", came.raw, headers)
-        assert not channel.verify("second", came.raw, headers)
+        assert channel.verify("main", came.raw, headers, {})
+        assert not channel.verify("second", came.raw, headers, {})
         (found,) = channel.parse_webhook("main", came.raw) or []
         assert (found.provider_id, getattr(found, "content", None)) == (name, "oi")
         sent = await channel.send(

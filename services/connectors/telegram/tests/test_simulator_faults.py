@@ -186,7 +186,9 @@ async def test_a_group_may_be_upgraded(world: World) -> None:
         pytest.param("POST", "faults", {"kind": "error", "account": "x"}, id="unknown account"),
         pytest.param("PATCH", "settings", {"statuses": ["delivered"]}, id="statuses"),
         pytest.param("PATCH", "settings", {"colour": "red"}, id="unknown setting"),
-        pytest.param("POST", "messages", {"from": "5", "text": "oi"}, id="no account"),
+        pytest.param(
+            "POST", "messages", {"from": "5", "text": "oi", "account": "x"}, id="to nobody"
+        ),
         pytest.param(
             "POST", "messages", {"from": "ana", "text": "oi", "account": "main"}, id="no chat"
         ),

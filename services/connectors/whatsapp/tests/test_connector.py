@@ -1,6 +1,7 @@
 """The WhatsApp connector against recorded payloads and every documented error code."""
 
 import hmac
+import json
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -132,7 +133,7 @@ def test_the_signature_is_over_the_raw_bytes() -> None:
     """One byte more, another secret, no header, a bare digest: each is refused."""
     channel, _ = connector()
     raw = b'{"a":"\\u00e9"}'
-    assert channel.verify("main", raw, sign(raw))
+    assert channel.verify("main", raw, sign(raw), {})
     bare = CIMultiDict({"X-Hub-Signature-256": sign(raw)["x-hub-signature-256"][7:]})
     for body, headers in [
         (raw + b" ", sign(raw)),
@@ -141,7 +142,7 @@ def test_the_signature_is_over_the_raw_bytes() -> None:
         (raw, bare),
         (raw, CIMultiDict({"X-Hub-Signature-256": "sha256=é"})),
     ]:
-        assert not channel.verify("main", body, headers)
+        assert not channel.verify("main", body, headers, {})
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,59 @@ def test_a_webhook_for_another_number_is_refused() -> None:
     channel, _ = connector()
     raw = webhook({"messages": [TEXT]}, number="999999999999999")
     assert channel.parse_webhook("main", raw) is None
+
+
+@pytest.mark.parametrize("escape", [rb"\ud83d", rb"\ude00", rb"\ud83d\u0041", b"\xff", b"\xc3"])
+def test_half_a_character_costs_nothing_but_itself(escape: bytes) -> None:
+    """Half a surrogate pair or a bad byte is replaced; the rest of the batch is there."""
+    channel, _ = connector()
+    spoken = {**TEXT, "text": {"body": "oi @"}}
+    wordless = {**TEXT, "type": "image", "image": {"caption": "@"}}
+    raw = webhook({"messages": [spoken, wordless], "statuses": [READ]}).replace(b"@", escape)
+    first, second, third = channel.parse_webhook("main", raw) or []
+    assert isinstance(first, InboundMessage)
+    assert (first.content or "").startswith(("oi ?", "oi \ufffd"))
+    assert isinstance(second, InboundMessage)
+    assert json.loads(second.raw or "")["id"] == "wamid.in"
+    assert isinstance(third, StatusUpdate)
+    assert msgspec.json.encode([first, second])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"hello": "world"}, id="no webhook"),
+        pytest.param([webhook({}).decode()], id="a list"),
+        pytest.param(5, id="a number"),
+        pytest.param(None, id="nothing"),
+        pytest.param({"object": "x", "entry": {"id": "1"}}, id="entry is no list"),
+        pytest.param({"object": "x", "entry": [7]}, id="an entry is a number"),
+        pytest.param({"object": "x", "entry": [{"changes": ["?"]}]}, id="a change is text"),
+        pytest.param(
+            {"object": "x", "entry": [{"changes": [{"field": "messages", "value": 1}]}]},
+            id="a value is a number",
+        ),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_kept_raw(body: object) -> None:
+    """What is signed is not lost, whatever it is, and its repetition has the same name."""
+    channel, _ = connector()
+    raw = msgspec.json.encode(body)
+    (kept,) = channel.parse_webhook("main", raw) or []
+    assert isinstance(kept, InboundMessage)
+    assert (kept.content, kept.address) == (None, "unknown")
+    assert (kept.raw or "") in raw.decode()
+    (again,) = channel.parse_webhook("main", json.dumps(body, indent=1).encode()) or []
+    assert isinstance(again, InboundMessage)
+    assert again.provider_id == kept.provider_id
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"{} {}", b"\x00\xff", b"[" * 100_000])
+def test_what_is_no_json_is_an_error_of_one_kind(raw: bytes) -> None:
+    """Only DecodeError is raised, for the caller to refuse the body."""
+    channel, _ = connector()
+    with pytest.raises(msgspec.DecodeError):
+        channel.parse_webhook("main", raw)
 
 
 def test_other_fields_of_a_subscription_are_no_updates() -> None:

@@ -199,8 +199,9 @@ async def test_the_window_can_be_enforced(world: World) -> None:
     assert (status, answer["error"]["code"]) == (400, 131047)
     await world.control("PATCH", "settings", {"enforce_window": "status"})
     await world.send(text())
-    await world.until(lambda: any(status["status"] == "failed" for status in world.statuses()))
-    assert world.statuses()[-1]["errors"][0]["code"] == 131047
+    await world.until(lambda: len(world.statuses()) == 4)
+    (failed,) = [status for status in world.statuses() if status["status"] == "failed"]
+    assert failed["errors"][0]["code"] == 131047
     await world.control("PATCH", "settings", {"enforce_window": "answer"})
     await world.control("POST", "messages", {"from": CUSTOMER, "text": "oi"})
     assert (await world.send(text()))[0] == 200
