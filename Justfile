@@ -46,6 +46,16 @@ env *instance:
 deploy *service:
     @{{ run }} python -m scripts.cluster deploy "$@"
 
+# Break the running platform on purpose: list, plan X, X, all --tier 1, heal, report, compare
+[group('work')]
+chaos *arguments: parts
+    @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m chaos "$@"
+
+# Show the links through Toxiproxy and what they carried
+[group('work')]
+links *instance:
+    @{{ run }} python -m scripts.cluster links "$@"
+
 # Check formatting and rules
 [group('work')]
 lint:

@@ -39,6 +39,7 @@ from services.contracts.topics import PARTITIONS
 
 ROUTER, MESSAGE, CONNECTOR = "router", "message", "connector-{channel}"
 EVICTION_KEY = "chat4all/config/common/eviction"
+OFF = "off"
 RESTARTS_MIN = 3
 RESTART_DELAY_MAX_S = 5.0
 REFUSED = (NoPlatform, Refused, NotAllowed, NoSuchJob, NotHere, consul.NotFound)
@@ -224,7 +225,7 @@ class Campaign:
         before = await consul.read_key(platform.consul_url, EVICTION_KEY, platform.session)
         world = World(platform.nomad.url, platform.consul_url)
         self._undo_log.add(world, SetKey(EVICTION_KEY, before))
-        await consul.write_key(platform.consul_url, EVICTION_KEY, "false", platform.session)
+        await consul.write_key(platform.consul_url, EVICTION_KEY, OFF, platform.session)
 
     def _write_observations(self) -> None:
         every = self._recorder.observations

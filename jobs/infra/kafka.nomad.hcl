@@ -57,6 +57,7 @@ locals {
       -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true \
       "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS" \
       -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
+      -Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator.group=info \
       kafka.Kafka local/server.properties
   EOT
 }

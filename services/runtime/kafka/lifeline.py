@@ -271,7 +271,7 @@ class Lifelines:
             self._peers_known = True
 
     async def _watch_switch(self) -> None:
-        folder = f"chat4all/config/{self._config.service_name}/"
+        folder = "chat4all/config/common/"
         async for entries in self._consul.watch(f"/v1/kv/{folder}{SWITCH}", {}):
             self._evicting = keys_of(entries, folder).get(SWITCH) != OFF
             _log.info("eviction_switched", on=self._evicting)

@@ -20,7 +20,7 @@ NEVER_S = 0.4
 GROUP = "group"
 HOST = "127.0.0.1"
 PEERS = "/v1/health/service/worker-lifeline"
-SWITCH = "/v1/kv/chat4all/config/worker/eviction"
+SWITCH = "/v1/kv/chat4all/config/common/eviction"
 VICTIM = Membership(GROUP, "worker-victim-b1", "member-1", joining=False)
 Address = tuple[str, int]
 
@@ -277,7 +277,7 @@ async def test_the_member_id_in_hand_is_the_last_one_told(process: Process) -> N
 async def test_eviction_can_be_switched_off_and_on(process: Process) -> None:
     """The switch in Consul is obeyed while the process runs."""
     process.consul.answers[SWITCH].put_nowait(
-        [{"Key": "chat4all/config/worker/eviction", "Value": "b2Zm"}]
+        [{"Key": "chat4all/config/common/eviction", "Value": "b2Zm"}]
     )
     await until(lambda: not process.lifelines._evicting)
     peer = await Peer(process).connected()
