@@ -42,11 +42,13 @@ async def main() -> int:
         try:
             for channel in channels:
                 await converse(platform, channel)
+            await gather(platform, channels)
         except DemoFailed as error:
             console.print(f"[red]{error}[/red]")
             return 1
     console.print(
-        f"[green]{len(channels)} channel(s), both directions: delivered as shown.[/green]"
+        f"[green]{len(channels)} channels, both directions, and a group across them: "
+        "delivered as shown.[/green]"
     )
     return 0
 
@@ -60,11 +62,16 @@ async def enabled(api: Api) -> list[dict[str, Any]]:
     return items if items and all(item["enabled"] for item in items) else []
 
 
+def some_address() -> str:
+    """Return digits that are nobody's telephone number and somebody's id anywhere else."""
+    return "1999" + "".join(secrets.choice("0123456789") for _ in range(8))
+
+
 async def converse(platform: Platform, channel: dict[str, Any]) -> None:
     """Let an agent write to a customer on a channel, and the customer reply."""
     api, name = platform.api, channel["channel"]
     provider = await platform.provider(name)
-    address = "1999" + "".join(secrets.choice("0123456789") for _ in range(8))
+    address = some_address()
     agent = (await api.create("users", {"kind": "AGENT", "name": "Ada"}))["user_id"]
     customer = await api.customer("Bruno", name, address)
     conversation = await api.conversation([agent, customer], name)
@@ -100,6 +107,28 @@ async def converse(platform: Platform, channel: dict[str, Any]) -> None:
     console.print(f"    {arrived['timestamp']}  received, in reply to {arrived['reply_to']}")
 
 
+async def gather(platform: Platform, channels: list[dict[str, Any]]) -> None:
+    """Let an agent write once to a group with a customer on every channel."""
+    api = platform.api
+    agent = (await api.create("users", {"kind": "AGENT", "name": "Ada"}))["user_id"]
+    addresses = {channel["channel"]: some_address() for channel in channels}
+    customers = [await api.customer(f"Bruno on {n}", n, a) for n, a in addresses.items()]
+    conversation = await api.conversation([agent, *customers], next(iter(addresses)))
+    console.print(f"\n[bold]all channels[/bold]  conversation {conversation}")
+    text = f"Hello everybody 👋 ({secrets.token_hex(4)})"
+    sent = await send(api, conversation, agent, text)
+    last = {channel["channel"]: channel["capabilities"]["receipts"][-1] for channel in channels}
+    status = await until(
+        "The last receipt of each channel", lambda: all_reached(api, sent["message_id"], last)
+    )
+    console.print(f"  agent -> {len(customers)} customers  {text}")
+    for delivery in status["deliveries"]:
+        name = delivery["channel"]
+        await received_once(await platform.provider(name), addresses[name], text)
+        console.print(f"    {name:10} {' -> '.join(e['status'] for e in delivery['history'])}")
+    console.print(f"    together {status['status']}")
+
+
 async def send(api: Api, conversation: str, sender: str, text: str) -> dict[str, Any]:
     """Post a message; DemoFailed unless it is accepted."""
     body = {"conversation_id": conversation, "sender_id": sender, "content": text}
@@ -115,6 +144,14 @@ async def reached(api: Api, message_id: str, wanted: str) -> dict[str, Any] | No
     _, body, _ = await api.call("GET", f"/messages/{message_id}/status")
     found: dict[str, Any] = body
     return found if found["status"] == wanted else None
+
+
+async def all_reached(api: Api, message_id: str, wanted: dict[str, str]) -> dict[str, Any] | None:
+    """Return the status of a message once each of its deliveries has its channel's wanted one."""
+    _, body, _ = await api.call("GET", f"/messages/{message_id}/status")
+    found: dict[str, Any] = body
+    arrived = all(one["status"] == wanted[one["channel"]] for one in found["deliveries"])
+    return found if arrived else None
 
 
 async def inbound(api: Api, conversation: str, text: str) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def build(app: App[ConnectorConfig], create: Factory) -> None:
         sends_max=config.sends_max,
         clock=clock,
     )
-    results = Results(outcomes, evidence, echoes, reporter, producer)
+    results = Results(outcomes, evidence, echoes, reporter, producer, connector.name)
     lanes = Lanes(ledger, outcomes, Worker(connector, ledger, results, sending, clock), reporter)
     sending.owned = lambda: lanes.partitions
     Consumer(

@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime
 
 import msgspec
-from prometheus_client import Gauge
 
 from services.connectors.base import ConnectorConfig
 from services.connectors.evidence import Evidence, Parked
@@ -14,17 +13,13 @@ from services.connectors.reporter import Reporter
 from services.contracts.records import DeadLetter, Reason
 from services.contracts.topics import DEAD_LETTERS
 from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.telemetry import metrics
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
 
 EVERY_S = 2.0
 UNCLAIMED = "unclaimed_status"
 _log = log(__name__)
-_depth = Gauge(
-    "chat4all_ledger_rows",
-    "Deliveries in the ledger that are not finished, by channel and state.",
-    ["channel", "state"],
-)
 
 
 class Housekeeping:
@@ -67,7 +62,7 @@ class Housekeeping:
             await self._producer.publish([self._letter(parked) for parked in unclaimed])
         depth = await self._outcomes.depth()
         for state in ("pending", "sending", "unknown"):
-            _depth.labels(self._config.channel, state).set(depth.get(state, 0))
+            metrics.ledger_depth.labels(self._config.channel, state).set(depth.get(state, 0))
 
     def _letter(self, parked: Parked) -> Outgoing:
         source = f"webhooks.{self._config.channel}"

@@ -1,6 +1,7 @@
 """Results of attempts: stored, told to the users, and joined with what webhooks said before."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 from services.connectors.base import StatusUpdate
@@ -12,6 +13,7 @@ from services.connectors.rows import Report, Row
 from services.contracts.records import Reason, StatusChanged
 from services.contracts.topics import STATUS_UPDATES
 from services.runtime.kafka.producer import Outgoing, Producer
+from services.runtime.telemetry import metrics
 
 
 class Results:
@@ -24,17 +26,22 @@ class Results:
         echoes: Echoes,
         reporter: Reporter,
         producer: Producer,
+        channel: str,
     ) -> None:
         self._outcomes = outcomes
         self._evidence = evidence
         self._echoes = echoes
         self._reporter = reporter
         self._producer = producer
+        self._channel = channel
 
     async def accepted(self, row: Row, attempt_id: UUID, provider_id: str) -> None:
         """The provider took the message; statuses that came before its answer follow now."""
         report, early = await self._outcomes.accepted(row, attempt_id, provider_id)
         await self._report(report)
+        if row.replay_no == 0:
+            age = datetime.now(UTC) - row.accepted_at
+            metrics.delivery_stage.labels("sent", self._channel).observe(age.total_seconds())
         if early:
             updates = [
                 StatusUpdate(
