@@ -137,7 +137,7 @@ class LetterRoutes:
         letter = await self._find(path.letter_id)
         return letter_view((await self._replay.replay([letter], _actor(request)))[0])
 
-    @endpoint("POST", "/api/v1/dead-letters/replay", codes=("not_found", *_REPLAYING))
+    @endpoint("POST", "/api/v1/dead-letters/batch/replay", codes=("not_found", *_REPLAYING))
     async def replay_many(self, body: ReplayLetters, request: web.Request) -> LettersView:
         """Send several dead letters again, those of one conversation in their original order."""
         letters = [await self._find(letter_id) for letter_id in dict.fromkeys(body.letter_ids)]

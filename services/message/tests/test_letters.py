@@ -94,7 +94,7 @@ async def test_letters_are_sent_again_in_their_order(bench: Bench) -> None:
         await consumer.handle(batch(told(message, Status.FAILED, "provider_1")))
     bench.topics.published.clear()
     ids = [letter["letter_id"] for letter in await letters(bench, conversation)]
-    status, done, _ = await bench.post("/dead-letters/replay", {"letter_ids": ids})
+    status, done, _ = await bench.post("/dead-letters/batch/replay", {"letter_ids": ids})
     assert status == 200, done
     assert {one["state"] for one in done["items"]} == {"REPLAYED"}
     again: list[MessageAccepted] = bench.topics.on(CHAT_EVENTS)
