@@ -25,7 +25,7 @@ from chaos.undo import Resume, World
 from chaos.units import PerSecond, Seconds
 from chaos.verdicts import Valid
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(60)]
 replace = msgspec.structs.replace
 
 
