@@ -31,6 +31,11 @@ status *instance:
 logs *job:
     @{{ run }} python -m scripts.cluster logs "$@"
 
+# List, replay or drop what could not be delivered
+[group('use')]
+dead-letters *arguments: parts
+    @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m scripts.dead_letters "$@"
+
 # Stop everything; --wipe deletes the data too
 [group('use')]
 down *instance:
@@ -76,6 +81,11 @@ test-fast *options:
 [group('work')]
 test: parts
     @{{ run }} python -m scripts.suite
+
+# Measure under load, beside the bare parts (--rate --seconds --channel --find-ceiling --compare A B)
+[group('work')]
+bench *options:
+    @eval "$({{ run }} python -m scripts.cluster env)" && {{ run }} python -m scripts.bench "$@"
 
 # Show every part: version, where from, what is missing
 [group('parts')]

@@ -1,0 +1,1 @@
+"""Measures the whole platform under load, beside what its bare parts can do."""

@@ -1,0 +1,209 @@
+"""The tables that people read: a verdict first, then where it comes from."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.bench import verdict
+from scripts.bench.ceiling import highest_held, tried
+from scripts.bench.figures import Latency, Machine, Report, Rung
+from scripts.bench.verdict import Line
+
+MET = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: ""}
+
+
+def show(console: Console, report: Report) -> None:
+    """Print a whole report."""
+    load, conditions = report.trial.load, report.conditions
+    console.print(
+        f"[bold]{load.offered_per_s:.0f}/s for {load.seconds:.0f} s[/] on {conditions.instance}, "
+        f"release {conditions.release}, {conditions.links} links, MongoDB {conditions.mongodb}, "
+        f"{conditions.conversations} conversations on {', '.join(conditions.channels)}"
+    )
+    quotas = "; ".join(f"{name} {quota}" for name, quota in conditions.real_quotas.items())
+    console.print(f"[dim]{conditions.quota_profile} profile; the real quotas: {quotas}[/]")
+    console.print(_targets(verdict.lines_of(report)))
+    console.print(_latencies(report))
+    console.print(_bare(report))
+    console.print(_machine(report.trial.machine, load.achieved_per_s))
+    if report.rungs:
+        console.print(_rungs(report.rungs))
+        show_ceiling(console, report.rungs)
+    for warning in verdict.warnings(report):
+        console.print(f"[yellow]doubtful: {warning}[/]")
+    if verdict.passed(report):
+        console.print("[bold green]All targets are met.[/]")
+    else:
+        console.print("[bold red]Not all targets are met.[/]")
+
+
+def show_ceiling(console: Console, rungs: Sequence[Rung]) -> None:
+    """Print the highest rate that held, and what stops the next."""
+    held = highest_held(tried(rungs))
+    console.print(
+        f"[bold]Ceiling: {'none of these rates held' if held is None else f'{held}/s'}[/]"
+    )
+    broken = [rung for rung in rungs if rung.broken]
+    if broken:
+        first = min(broken, key=lambda rung: rung.trial.load.offered_per_s)
+        rate = first.trial.load.offered_per_s
+        console.print(f"  At {rate:.0f}/s {', '.join(first.broken)}.")
+        console.print(f"  What stops it: {first.stopped_by}.")
+
+
+def _targets(lines: Sequence[Line]) -> Table:
+    table = Table("figure", title="Targets", title_justify="left")
+    for name in ("measured", "target"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    table.add_column("to bare parts", justify="right")
+    for line in lines:
+        table.add_row(line.name, line.value, line.target, MET[line.met], line.ratio)
+    return table
+
+
+def _latencies(report: Report) -> Table:
+    table = _table("Times in ms", "", "p50", "p95", "p99", "max")
+    parts = verdict.mean_of(report.before, report.after)
+    delivery = report.trial.delivery
+    _add(table, "acceptance", report.trial.load.acceptance)
+    _add(table, "  its bare steps", verdict.floor_of(parts, verdict.ACCEPTANCE_STEPS), style="dim")
+    if delivery.latency:
+        _add(table, "delivery", delivery.latency)
+    for channel, latency in delivery.by_channel.items():
+        _add(table, f"  {channel}", latency)
+    _add(table, "  its bare steps", verdict.floor_of(parts, verdict.DELIVERY_STEPS), style="dim")
+    table.caption = (
+        f"after the last answer: {delivery.backlog} messages and {delivery.backlog_records} "
+        f"records not worked off; k6 began 99 % within {report.trial.load.late_p99_ms:.0f} ms"
+    )
+    return table
+
+
+def _add(table: Table, name: str, latency: Latency, style: str | None = None) -> None:
+    shown = (latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms)
+    table.add_row(name, *(f"{value:.1f}" for value in shown), style=style)
+
+
+def _bare(report: Report) -> Table:
+    table = _table("Bare parts", "", "before /s", "after /s", "one p50 ms", "one p95 ms", "rate is")
+    means = verdict.mean_of(report.before, report.after)
+    for name, part in means.items():
+        before, after = report.before[name].per_s, report.after[name].per_s
+        table.add_row(
+            name,
+            f"{before:,.0f}",
+            f"{after:,.0f}",
+            f"{part.alone.p50_ms:.2f}",
+            f"{part.alone.p95_ms:.2f}",
+            verdict.percent(report.trial.load.achieved_per_s / part.per_s),
+        )
+    return table
+
+
+def _machine(machine: Machine, messages_per_s: float) -> Table:
+    columns = ("processes", "CPU %", "busiest %", "CPU ms/message", "MiB")
+    table = _table(f"CPU (100 % is one of {machine.cores} cores) and memory", "job", *columns)
+    for use in machine.uses:
+        table.add_row(
+            use.name,
+            str(use.processes),
+            f"{use.cpu_percent:.0f}",
+            f"{use.busiest_percent:.0f}",
+            _per_message(use.cpu_percent, messages_per_s),
+            f"{use.memory_mb:,.0f}",
+            style="dim" if use not in machine.platform else None,
+        )
+    platform = sum(use.cpu_percent for use in machine.platform)
+    table.add_section()
+    table.add_row(
+        "the platform",
+        str(sum(use.processes for use in machine.platform)),
+        f"{platform:.0f}",
+        "",
+        _per_message(platform, messages_per_s),
+        f"{sum(use.memory_mb for use in machine.platform):,.0f}",
+        style="bold",
+    )
+    table.add_row("others, not of this", "", f"{machine.others_percent:.0f}")
+    table.add_row("the machine", "", f"{machine.cpu_percent:.0f}")
+    return table
+
+
+def _per_message(cpu_percent: float, messages_per_s: float) -> str:
+    return f"{10 * cpu_percent / messages_per_s:.2f}" if messages_per_s else ""
+
+
+def _rungs(rungs: Sequence[Rung]) -> Table:
+    table = _table(
+        "Search for the ceiling", "offered /s", "achieved /s", "p50", "p95", "p99", "CPU"
+    )
+    table.add_column("did not hold")
+    for rung in sorted(rungs, key=lambda r: r.trial.load.offered_per_s):
+        load, machine = rung.trial.load, rung.trial.machine
+        table.add_row(
+            f"{load.offered_per_s:.0f}",
+            f"{load.achieved_per_s:.1f}",
+            *(f"{ms:.1f}" for ms in (load.acceptance.p50_ms, load.acceptance.p95_ms)),
+            f"{load.acceptance.p99_ms:.1f}",
+            f"{machine.busy_share:.0%}",
+            f"[red]{', '.join(rung.broken)}[/]",
+        )
+    return table
+
+
+def compare(console: Console, a: Report, b: Report) -> None:
+    """Print two reports side by side, and how the second differs."""
+    table = _table(f"{a.at} and {b.at}", "", "A", "B", "B to A")
+    for name, x, y in _pairs(a, b):
+        table.add_row(name, f"{x:,.2f}", f"{y:,.2f}", f"{y / x - 1:+.0%}" if x else "")
+    console.print(table)
+
+
+def _pairs(a: Report, b: Report) -> list[tuple[str, float, float]]:
+    """Return the figures of both; those of the bare parts tell how much is the machine's."""
+    of_a, of_b = comparable(a), comparable(b)
+    return [(name, of_a[name], of_b[name]) for name in of_a if name in of_b]
+
+
+def comparable(report: Report) -> dict[str, float]:
+    """Return a report's figures by name, as ratios to the bare parts too."""
+    parts = verdict.mean_of(report.before, report.after)
+    load, delivery, machine = report.trial.load, report.trial.delivery, report.trial.machine
+    accept = verdict.floor_of(parts, verdict.ACCEPTANCE_STEPS)
+    deliver = verdict.floor_of(parts, verdict.DELIVERY_STEPS)
+    found = {
+        "offered /s": load.offered_per_s,
+        "achieved /s": load.achieved_per_s,
+        "errors": float(sum(load.errors.values()) + load.dropped),
+        **_named("acceptance", load.acceptance, accept),
+        **(_named("delivery", delivery.latency, deliver) if delivery.latency else {}),
+        "lost": float(delivery.lost),
+        "duplicated": float(delivery.duplicated),
+        "reordered": float(delivery.reordered),
+        "CPU % the machine": machine.cpu_percent,
+        "CPU % the platform": sum(use.cpu_percent for use in machine.platform),
+        **{f"CPU % {use.name}": use.cpu_percent for use in machine.uses},
+        **{f"{name} /s": part.per_s for name, part in parts.items()},
+    }
+    if delivery.emptied_after_s is not None:
+        found["backlog empty after s"] = delivery.emptied_after_s
+    return found
+
+
+def _named(name: str, latency: Latency, floor: Latency) -> dict[str, float]:
+    return {
+        f"{name} p50 ms": latency.p50_ms,
+        f"{name} p95 ms": latency.p95_ms,
+        f"{name} p99 ms": latency.p99_ms,
+        f"{name} p50 to its bare steps": latency.p50_ms / floor.p50_ms,
+        f"{name} p95 to its bare steps": latency.p95_ms / floor.p95_ms,
+    }
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(first, title=title, title_justify="left", caption_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,83 @@
+"""What processes use is seen, and goes to the right name."""
+
+import asyncio
+import os
+import sys
+from uuid import uuid4
+
+from scripts.bench.figures import BENCH
+from scripts.bench.usage import Key, Sampler, parse_stat
+
+STAT = (
+    "4242 (a (b) c) S 17 4242 4242 0 -1 4194304 1 0 0 0 250 150 9 9 20 0 5 0 777 1000000 25 "
+    "18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0"
+)
+BURN = (
+    "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint()"
+)
+WAIT = "\nimport sys; sys.stdin.read()"
+
+
+async def let_end(process: asyncio.subprocess.Process) -> None:
+    """Close the input that a process waits for, and wait until it is gone."""
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.wait()
+
+
+def test_a_line_of_the_kernel_is_read() -> None:
+    """A command may hold spaces and brackets; children's time is not the process's own."""
+    found = parse_stat(STAT)
+    assert (found.key, found.command, found.parent) == (Key(4242, 777), "a (b) c", 17)
+    assert found.cpu_s == 400 / os.sysconf("SC_CLK_TCK")
+    assert found.memory_bytes == 25 * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_task_s_use_goes_to_its_job() -> None:
+    """The process of an allocation counts for its job, another's for nobody, ours for the bench."""
+    ours, another = str(uuid4()), str(uuid4())
+    sampler = Sampler("nowhere", {ours: "router"})
+    async with sampler.sampling() as used:
+        processes = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", BURN + WAIT),
+                env={**os.environ, "NOMAD_ALLOC_ID": allocation},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            for allocation in (ours, another)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            await process.stdout.readline()
+        machine = used()
+        for process in processes:
+            await let_end(process)
+    uses = {use.name: use for use in machine.uses}
+    assert uses["router"].processes == 1
+    assert uses["router"].cpu_percent > 5
+    assert uses["router"].memory_mb > 1
+    assert uses[BENCH].processes >= 2
+    assert machine.cpu_percent > uses["router"].cpu_percent
+    assert [use.name for use in machine.platform] == ["router"]
+
+
+async def test_a_process_that_ended_is_still_counted() -> None:
+    """What was used before the end counts, however early that was."""
+    sampler = Sampler("nowhere", {})
+    async with sampler.sampling() as used:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", BURN + WAIT),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        sampler.named[process.pid] = "k6"
+        assert process.stdout is not None
+        await process.stdout.readline()
+        used()
+        await let_end(process)
+        machine = used()
+    (found,) = (use for use in machine.uses if use.name == "k6")
+    assert found.processes == 1
+    assert found.cpu_percent > 5
+    assert found.memory_mb > 1

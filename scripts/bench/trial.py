@@ -1,0 +1,68 @@
+"""Puts one load on the platform and measures what becomes of it."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from chaos.adapters.consul import address_of
+from chaos.adapters.platform import Platform
+from chaos.adapters.provider import Provider
+from chaos.workload import Lane, prepare
+from scripts.bench import k6
+from scripts.bench.conditions import jobs_of_allocations
+from scripts.bench.deliveries import Witness, delivery_of, settle, watch
+from scripts.bench.figures import GENERATOR, Conditions, Trial
+from scripts.bench.usage import Sampler
+
+
+@dataclass(frozen=True)
+class Field:
+    """A platform that is ready for loads: conversations with customers of several channels."""
+
+    platform: Platform
+    instance: str
+    url: str
+    kafka: str
+    lanes: Sequence[Lane]
+    providers: Mapping[str, Provider]
+
+    @classmethod
+    async def prepare(cls, platform: Platform, found: Conditions, url: str) -> "Field":
+        """Create conversations on every channel; lanes of the channels take turns."""
+        channels = found.channels
+        each = max(1, found.conversations // len(channels))
+        lanes = [await prepare(platform.api, channel, each) for channel in channels]
+        return cls(
+            platform=platform,
+            instance=found.instance,
+            url=url,
+            kafka=await address_of(platform.consul_url, "kafka", platform.session),
+            lanes=[lane for turn in zip(*lanes, strict=True) for lane in turn],
+            providers={channel: await platform.provider(channel) for channel in channels},
+        )
+
+    async def load(self, rate_per_s: int, seconds: int) -> Trial:
+        """Send at a rate for a time, and wait until everything is worked off."""
+        plan = k6.plan(self.url, uuid4().hex[:12], self.lanes, rate_per_s, seconds)
+        witness = await Witness.begin(self.providers, plan.run)
+        sampler = Sampler(self.instance, await jobs_of_allocations(self.platform))
+
+        def started(pid: int) -> None:
+            sampler.named[pid] = GENERATOR
+
+        async with watch(self.kafka, self.providers) as backlog:
+            idle_records = await backlog.records()
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                async with sampler.sampling() as used:
+                    found = await k6.run(plan, Path(folder), started)
+                    machine = used()
+            sends = k6.sends_of(found)
+            ended_at = found.ended_at
+            records, emptied = await settle(backlog, idle_records, witness, sends, ended_at)
+        return Trial(
+            load=k6.load_of(found),
+            delivery=delivery_of(sends, witness.receipts, ended_at, records, emptied),
+            machine=machine,
+        )
