@@ -35,7 +35,7 @@ from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_PACE_S = 0.1
+STATUS_PACE_S = 0.2
 """Statuses of one message that come this close together are written at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"

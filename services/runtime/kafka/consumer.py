@@ -21,15 +21,15 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
 
 SESSION_TIMEOUT_MS = 6000
-HEARTBEAT_MS = 300
+HEARTBEAT_MS = 500
 REBALANCE_TIMEOUT_MS = 2000
-FETCH_WAIT_MS = 200
+FETCH_WAIT_MS = 500
 RETRY_BACKOFF_MS = 100
 """Between attempts while a broker is away, each of which costs both sides something."""
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
-POLL_MS = 200
-PACE_S = 0.02
+POLL_MS = 500
+PACE_S = 0.025
 COMMIT_EVERY_S = 0.25
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
