@@ -5,8 +5,10 @@ place) decides between instances; who loses looks again. One reading, one write 
 and one of their conversations serve all who came meanwhile, so a place costs no turn of its own.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from msgspec import Struct
@@ -61,6 +63,7 @@ class History:
     def __init__(self, mongo: Mongo, messages: MessageStore) -> None:
         self._mongo = mongo
         self._messages = messages
+        self._counting: asyncio.Task[None] | None = None
         self._appends: Batches[Entry, Appended | None] = Batches(
             self._append_many, APPENDS_MAX, PACE_S
         )
@@ -68,9 +71,15 @@ class History:
     async def append(self, message: Message, version: int | None = None) -> Appended | None:
         """Store a message behind the last of its conversation.
 
-        None when the conversation does not exist or is not of this version any more.
+        None when the conversation does not exist or is not of this version any more. It is
+        counted a moment later; `counted` waits for that.
         """
         return await self._appends.add(Entry(message, version))
+
+    async def counted(self) -> None:
+        """Return when what was stored here is counted in its conversations too."""
+        if self._counting is not None:
+            await asyncio.shield(self._counting)
 
     async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
         outcomes: dict[int, Appended | None] = {}
@@ -78,13 +87,21 @@ class History:
             waiting = {index: entry for index, entry in enumerate(entries) if index not in outcomes}
             if not waiting:
                 return [outcomes[index] for index in range(len(entries))]
+            with suppress(Exception):
+                # Whoever waited for it was told; behind a conversation that is not counted the
+                # next place is found all the same.
+                await self.counted()
+            self._counting = None
             heads = await self._heads({entry.message.conversation_id for entry in waiting.values()})
             placed = _place(waiting, heads)
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
             refused = await self._insert(placed)
             stored = {index: placed[index] for index in placed.keys() - refused}
-            await self._advance(stored.values())
             outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
+            if stored:
+                self._counting = asyncio.create_task(
+                    self._advance(stored.values()), name="history-count"
+                )
             if refused:
                 repeated, behind = await self._settle({i: placed[i] for i in refused}, heads)
                 outcomes.update(repeated)

@@ -53,6 +53,7 @@ class InboundConsumer:
             message = await self._store(record)
             event = Outgoing(CONVERSATION_EVENTS, str(message.conversation_id), message.changed())
             await self._producer.publish([event])
+            await self._history.counted()
 
     async def _store(self, record: MessageReceived) -> Message:
         message_id = inbound_id(record.channel, record.account, record.provider_message_id)

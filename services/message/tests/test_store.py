@@ -130,6 +130,7 @@ async def test_a_customers_last_conversation_is_found(bench: Bench) -> None:
     await bench.conversations.insert(new)
     later = message(old.id, 0, accepted_at=now() + timedelta(seconds=1))
     assert await bench.history.append(later) is not None
+    await bench.history.counted()
     found = await bench.conversations.find_contact(anna, CHANNEL, "main")
     assert found is not None
     assert found.id == old.id
