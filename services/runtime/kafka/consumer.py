@@ -29,7 +29,7 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-PACE_S = 0.03
+PACE_S = 0.04
 COMMIT_EVERY_S = 0.25
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 

@@ -31,7 +31,7 @@ from services.runtime.unavailable import Unavailable
 SERVICE_SUFFIX: Final = "-lifeline"
 SWITCH: Final = "eviction"
 OFF: Final = "off"
-SAY_EVERY_S: Final = 0.1
+SAY_EVERY_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 1.0
 RETRY_MIN_S: Final = 0.005
 RETRY_MAX_S: Final = 1.0
