@@ -100,9 +100,14 @@ def values(repeats: Sequence[Repeat], metric: str) -> list[Interval]:
 
 
 def summaries(repeats: Sequence[Repeat]) -> dict[str, Summary]:
-    """Describe every metric over the repeats, each value by its upper bound where it has one."""
+    """Describe every metric over the repeats, each value by its upper bound where it has one.
+
+    What never ended has no value: a delivery that did not arrive has no latency.
+    """
     names = sorted({name for repeat in repeats for name in repeat.metrics})
-    return {name: summarise([_careful(i) for i in values(repeats, name)]) for name in names}
+    careful = {name: [_careful(found) for found in values(repeats, name)] for name in names}
+    finite = {name: [v for v in found if math.isfinite(v)] for name, found in careful.items()}
+    return {name: summarise(found) for name, found in finite.items() if found}
 
 
 def _careful(interval: Interval) -> float:
