@@ -1,10 +1,13 @@
 """Toxiproxy: one proxy for each link, named `<service>--<dependency>`."""
 
+import asyncio
+import re
 from typing import Any
 
 import aiohttp
 import msgspec
 
+_RECEIVED = re.compile(r"\bbytes_received:(\d+)")
 _BYTES = "toxiproxy_proxy_received_bytes_total{"
 DEADLINE = aiohttp.ClientTimeout(total=3)
 """Removing a toxic under load can hang its API."""
@@ -44,7 +47,10 @@ class Toxiproxy:
             )
 
     async def carried(self, name: str) -> float:
-        """Return how many bytes a proxy has carried so far."""
+        """Return how many bytes a proxy has carried so far.
+
+        It counts those of a connection when that ends; those of open ones the kernel knows.
+        """
         async with self._session.get(f"{self.url}/metrics", timeout=DEADLINE) as answer:
             answer.raise_for_status()
             lines = (await answer.text()).splitlines()
@@ -53,7 +59,8 @@ class Toxiproxy:
             for line in lines
             if line.startswith(_BYTES) and f'proxy="{name}"' in line
         ]
-        return sum(counts)
+        port = (await self.proxies())[name]["listen"].rpartition(":")[2]
+        return sum(counts) + await _open_now(port)
 
     async def poison(
         self, proxy: str, name: str, kind: str, stream: str, attributes: dict[str, int]
@@ -74,3 +81,12 @@ class Toxiproxy:
     async def reset(self) -> None:
         """Take all toxics away and switch all proxies on."""
         await self._call("POST", "/reset")
+
+
+async def _open_now(port: str) -> int:
+    """Return how many bytes the open connections to a port of this machine have brought."""
+    listing = await asyncio.create_subprocess_exec(
+        "ss", "-Htin", "state", "established", f"sport = :{port}", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await listing.communicate()
+    return sum(map(int, _RECEIVED.findall(output.decode())))

@@ -35,7 +35,11 @@ class FakeToxiproxy:
             lines = [f'{name}{{direction="{d}",proxy="{LINK}"}} 21' for d in ("up", "down")]
             return web.Response(text="\n".join(lines))
         if method == "GET":
-            every = {LINK: {"name": LINK}} if path == "/proxies" else list(self.toxics.values())
+            every = (
+                {LINK: {"name": LINK, "listen": "127.0.0.1:1"}}
+                if path == "/proxies"
+                else list(self.toxics.values())
+            )
             return web.json_response(every)
         if path == "/reset":
             self.resets += 1

@@ -21,6 +21,7 @@ def _has_pip() -> bool:
 
 
 PIP = Package("python3-pip", _has_pip)
+SS = debian.program("iproute2", "ss")
 MAVEN = debian.program("maven", "mvn")
 CERTIFICATES = Package("ca-certificates", Path("/etc/ssl/certs/ca-certificates.crt").exists)
 COMPILERS = (

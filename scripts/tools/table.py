@@ -180,7 +180,7 @@ _TOXIPROXY = Part(
             seconds=30,
             space_mb=500,
             needs=("go",),
-            packages=(recipes.CERTIFICATES,),
+            packages=(recipes.CERTIFICATES, recipes.SS),
         ),
     ),
 )
