@@ -13,7 +13,7 @@ from services.runtime.app import App
 from services.runtime.telemetry.log import log
 
 RECHECK_S = 2.0
-"""How soon an account is checked again that may not send."""
+"""How soon an account is checked again that may not send, or of which Consul was not told."""
 RENEW_S = 300.0
 """How often a good account is checked."""
 _log = log(__name__)
@@ -58,8 +58,8 @@ class Accounts:
     async def _watch(self, name: str) -> None:
         while True:
             await self._check(name)
-            await self._publish()
-            pause = RENEW_S if self._usable[name].is_set() else RECHECK_S
+            told = await self._publish()
+            pause = RENEW_S if told and self._usable[name].is_set() else RECHECK_S
             try:
                 async with asyncio.timeout(pause):
                     await self._doubted[name].wait()
@@ -91,14 +91,14 @@ class Accounts:
         else:
             self._usable[name].clear()
 
-    async def _publish(self) -> None:
-        """Write the channel's state to Consul when it changed; a failure is made up for later.
+    async def _publish(self) -> bool:
+        """Write the channel's state to Consul when it changed; False is made up for later.
 
         What is not checked yet is no news: another instance may know better.
         """
         current = {name: (state.status, state.detail) for name, state in self._states.items()}
         if current == self._published:
-            return
+            return True
         state = ChannelState(
             channel=self._connector.name,
             capabilities=self._connector.capabilities,
@@ -111,6 +111,7 @@ class Accounts:
             )
         except (OSError, TimeoutError) as error:
             _log.warning("channel_state_not_published", error=repr(error))
-            return
+            return False
         self._published = current
         _log.info("channel_state", enabled=state.enabled)
+        return True

@@ -40,8 +40,9 @@ def build(app: App[ConnectorConfig], create: Factory) -> None:
     postgres = Postgres(app, "ledger", Path(__file__).parent / "migrations")
     ledger = Ledger(postgres, connector.name, config.instance_id)
     outcomes = Outcomes(postgres, connector.name)
-    evidence, echoes = Evidence(postgres, connector.name), Echoes(postgres, connector.name)
-    reporter = Reporter(outcomes, producer, connector.name)
+    evidence = Evidence(postgres, connector.name)
+    echoes = Echoes(postgres, outcomes, connector.name)
+    reporter = Reporter(outcomes, evidence, producer, connector.name)
     sending = Sending(
         connector,
         Accounts(app, connector),
@@ -49,8 +50,8 @@ def build(app: App[ConnectorConfig], create: Factory) -> None:
         sends_max=config.sends_max,
         clock=clock,
     )
-    results = Results(outcomes, evidence, echoes, reporter, producer, connector.name)
-    lanes = Lanes(ledger, outcomes, Worker(connector, ledger, results, sending, clock), reporter)
+    results = Results(outcomes, reporter, connector.name)
+    lanes = Lanes(ledger, results, Worker(connector, ledger, results, sending, clock), clock)
     sending.owned = lambda: lanes.partitions
     Consumer(
         app,
@@ -62,7 +63,7 @@ def build(app: App[ConnectorConfig], create: Factory) -> None:
         after=(postgres.connected,),
     )
     app.on_stop("lanes", lanes.drain)
-    housekeeping = Housekeeping(config, outcomes, evidence, lanes, reporter, producer)
+    housekeeping = Housekeeping(config, outcomes, evidence, echoes, lanes, reporter, producer)
     for name, task in (
         ("lanes", lanes.run()),
         ("lanes-refill", lanes.refill()),
@@ -70,4 +71,4 @@ def build(app: App[ConnectorConfig], create: Factory) -> None:
         ("housekeeping", housekeeping.run()),
     ):
         app.spawn(name, task)
-    app.http.router.add_routes(routes_of(Webhooks(connector, evidence, echoes, producer)))
+    app.http.router.add_routes(routes_of(Webhooks(connector, evidence, echoes, reporter, producer)))

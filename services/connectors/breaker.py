@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 FAILURES_TO_OPEN = 3
 OPEN_FIRST_S, OPEN_MAX_S = 1.0, 30.0
@@ -12,6 +13,8 @@ class Breaker:
 
     An error that only one recipient ever meets may be that delivery's own: it opens the breaker
     only together with another's. Who cannot reach the provider at all speaks for everybody.
+    An attempt is the task that makes it: those admitted before the breaker opened do not count
+    as the one that looks.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -20,7 +23,7 @@ class Breaker:
         self._recipients: set[object] = set()
         self._reopens_at: float | None = None
         self._open_s = OPEN_FIRST_S
-        self._probing = False
+        self._probe: asyncio.Task[Any] | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -29,13 +32,13 @@ class Breaker:
         return self._reopens_at is not None
 
     async def admit(self) -> None:
-        """Return when an attempt may be made; it ends in `succeeded`, `failed` or `abandoned`."""
+        """Return when this task may make an attempt; `left` is to be called after it."""
         while self._reopens_at is not None:
             self._changed.clear()
-            if not self._probing and self._clock() >= self._reopens_at:
-                self._probing = True
+            if self._probe is None and self._clock() >= self._reopens_at:
+                self._probe = asyncio.current_task()
                 return
-            wait_s = None if self._probing else self._reopens_at - self._clock()
+            wait_s = None if self._probe else self._reopens_at - self._clock()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
@@ -48,29 +51,26 @@ class Breaker:
         self._recipients.clear()
         self._reopens_at = None
         self._open_s = OPEN_FIRST_S
-        self._let_look()
+        self._changed.set()
 
     def failed(self, recipient: object, *, reached: bool) -> None:
         """The provider failed for a recipient; `reached` says that it was there at least."""
-        self._failures += 1
-        self._recipients.add(recipient)
-        if self._reopens_at is not None:
-            if self._probing:
-                self._open_s = min(OPEN_MAX_S, self._open_s * 2)
-                self._reopens_at = self._clock() + self._open_s
-        elif self._failures >= FAILURES_TO_OPEN and (not reached or len(self._recipients) > 1):
-            self.trip()
-        self._let_look()
+        if self._reopens_at is None:
+            self._failures += 1
+            self._recipients.add(recipient)
+            if self._failures >= FAILURES_TO_OPEN and (not reached or len(self._recipients) > 1):
+                self.trip()
+        elif self._probe is asyncio.current_task():
+            self._open_s = min(OPEN_MAX_S, self._open_s * 2)
+            self._reopens_at = self._clock() + self._open_s
 
     def trip(self) -> None:
         """Open: the provider is known not to be well."""
         if self._reopens_at is None:
             self._reopens_at = self._clock() + self._open_s
 
-    def abandoned(self) -> None:
-        """Nothing was learned: the attempt was not made, or ended for reasons of ours."""
-        self._let_look()
-
-    def _let_look(self) -> None:
-        self._probing = False
-        self._changed.set()
+    def left(self) -> None:
+        """This task's attempt is over, whatever came of it; if it was to look, another may."""
+        if self._probe is asyncio.current_task():
+            self._probe = None
+            self._changed.set()

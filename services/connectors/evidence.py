@@ -1,26 +1,39 @@
 """What webhooks prove: whose status it is, and how a send ended whose answer was lost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.connectors.base import InboundMessage, Reference, StatusUpdate
-from services.connectors.outcomes import standing
-from services.connectors.rows import EarlyStatus
+from services.connectors.outcomes import standing, stop_later_parts
+from services.connectors.parts import Standing
 from services.contracts.ids import inbound_id
 from services.contracts.records import Reason, StatusChanged
 from services.contracts.status import OUTCOME_UNKNOWN, Status, rank
 from services.runtime.postgres import Pool, Postgres
 
+EXPIRE_MAX = 1000
+_FAILED = rank(Status.FAILED)
+# Where a row is then: whoever got it has it, else a failure stays, else the provider took it.
+_STATE = """
+    case when greatest(proven, $7) > $10 then 'sent'
+        when $8::text is not null then 'failed'
+        when state = 'failed' and error_code is distinct from $11 then 'failed'
+        else 'sent' end
+"""
+_statuses = msgspec.json.Decoder(list[StatusUpdate])
+
 
 class _Subject(Struct, frozen=True, kw_only=True):
     """The delivery that a status is about.
 
-    `current` says that its latest attempt is meant: what failed earlier proves nothing any more.
+    `current` says that it is about the attempt that counts, `settled` that the outcome is known,
+    `linked` that the provider's name of it is remembered.
     """
 
     message_id: UUID
@@ -29,16 +42,31 @@ class _Subject(Struct, frozen=True, kw_only=True):
     part: int
     parts: int
     replay_no: int
-    settled: bool = True
-    current: bool = True
+    current: bool
+    settled: bool
+    linked: bool
+
+    def learns(self, status: Status) -> bool:
+        """Tell whether a status says something of the delivery.
+
+        Who got it has it, whichever attempt that was; an attempt that the provider took is not
+        made again; but that an earlier one failed says nothing of those made since.
+        """
+        if rank(status) > _FAILED:
+            return True
+        return self.current or not (self.settled or status is Status.FAILED)
 
 
 class Parked(Struct, frozen=True, kw_only=True):
-    """Statuses of a message that nobody sent, as far as is known after a long wait."""
+    """Statuses of a message that nobody sent, as far as is known after a long wait.
+
+    `count` is how many there were when this was read.
+    """
 
     account: str
     provider_id: str
-    statuses: list[EarlyStatus]
+    count: int
+    statuses: list[StatusUpdate]
 
 
 class Evidence:
@@ -58,28 +86,28 @@ class Evidence:
         Returns what is to be published; when it returns, all of it is durable here or there.
         """
         subjects = await self._by_provider_id(account, {update.provider_id for update in updates})
-        references = {
-            update.provider_id: reference
-            for update in updates
-            if update.provider_id not in subjects
-            and (reference := Reference.parse(update.reference)) is not None
-        }
-        named = await self._by_reference(references)
+        subjects |= await self._by_reference(updates, subjects)
+        changed: list[StatusChanged] = []
         for update in updates:
-            subject = named.get(update.provider_id)
-            if subject is not None and not subject.settled:
-                await self._settle(account, update, subject)
-        subjects |= named
-        for update in updates:
-            if update.provider_id not in subjects:
+            name = update.provider_id
+            if name not in subjects:
                 subjects |= await self._park(account, update)
-        return [
-            changed
-            for update in updates
-            if (subject := subjects.get(update.provider_id)) is not None
-            and (subject.current or update.status is not Status.FAILED)
-            and (changed := await self._changed(subject, update)) is not None
-        ]
+            if (subject := subjects.get(name)) is None:
+                continue
+            learns = subject.learns(update.status)
+            waited: list[StatusUpdate] = []
+            if not subject.linked:
+                waited = await self._settle(account, subject, update, learns=learns)
+                subjects[name] = replace(
+                    subject, current=subject.current or learns, settled=True, linked=True
+                )
+            elif learns and (subject.parts > 1 or update.status is Status.FAILED):
+                await self._learn(self._pool, subject, update)
+            if learns and (told := await self._changed(subject, update)) is not None:
+                changed.append(told)
+            if waited:
+                changed += await self.place(account, waited)
+        return changed
 
     async def name_inbound(
         self, account: str, messages: Sequence[InboundMessage]
@@ -108,36 +136,66 @@ class Evidence:
         )
         return {row["provider_id"]: row["message_id"] for row in rows}
 
-    async def expire(self, age_s: float) -> list[Parked]:
-        """Forget what nobody claimed for so long; return the statuses that were among it."""
+    async def unclaimed(self, age_s: float) -> list[Parked]:
+        """Return what nobody has claimed for so long.
+
+        Statuses of a message of which there was an echo are no riddle: another application, or a
+        person, sent it through our account.
+        """
         rows = await self._pool.fetch(
             """
-            delete from ledger.provider_message
+            select account, provider_id, parked, echo is not null as elsewhere
+            from ledger.provider_message
             where channel = $1 and message_id is null
                 and created_at < clock_timestamp() - $2 * interval '1 second'
-            returning account, provider_id, parked
+            order by created_at limit $3
             """,
             self._channel,
             age_s,
+            EXPIRE_MAX,
         )
-        found = [
+        return [
             Parked(
                 account=row["account"],
                 provider_id=row["provider_id"],
-                statuses=msgspec.json.decode(row["parked"], type=list[EarlyStatus]),
+                count=len(statuses := _statuses.decode(row["parked"])),
+                statuses=[] if row["elsewhere"] else statuses,
             )
             for row in rows
         ]
-        return [parked for parked in found if parked.statuses]
 
-    async def _by_reference(self, references: dict[str, Reference]) -> dict[str, _Subject]:
+    async def forget(self, unclaimed: Sequence[Parked]) -> None:
+        """Forget what nobody claimed, unless it was claimed or added to meanwhile."""
+        await self._pool.execute(
+            """
+            delete from ledger.provider_message p
+            using unnest($2::text[], $3::text[], $4::int[]) as u (account, provider_id, statuses)
+            where p.channel = $1 and p.account = u.account and p.provider_id = u.provider_id
+                and p.message_id is null and jsonb_array_length(p.parked) = u.statuses
+            """,
+            self._channel,
+            [parked.account for parked in unclaimed],
+            [parked.provider_id for parked in unclaimed],
+            [parked.count for parked in unclaimed],
+        )
+
+    async def _by_reference(
+        self, updates: Iterable[StatusUpdate], known: Mapping[str, object]
+    ) -> dict[str, _Subject]:
+        references = {
+            update.provider_id: reference
+            for update in updates
+            if update.provider_id not in known
+            and (reference := Reference.parse(update.reference)) is not None
+        }
         if not references:
             return {}
         rows = await self._pool.fetch(
             """
             select n.provider_id, d.message_id, d.recipient_id, d.conversation_id, d.part, d.parts,
                 d.replay_no, d.attempt_id is not distinct from n.attempt_id as current,
-                (d.state in ('sent', 'failed') and d.error_code is distinct from $7) as settled
+                d.state in ('sent', 'failed') and d.error_code is distinct from $7 as settled,
+                false as linked
             from unnest($2::text[], $3::uuid[], $4::uuid[], $5::smallint[], $6::uuid[])
                 as n (provider_id, message_id, recipient_id, part, attempt_id)
             join ledger.delivery d on d.message_id = n.message_id
@@ -157,7 +215,9 @@ class Evidence:
         rows = await self._pool.fetch(
             """
             select p.provider_id, d.message_id, d.recipient_id, d.conversation_id, d.part, d.parts,
-                p.replay_no
+                p.replay_no, true as settled, true as linked,
+                p.replay_no = d.replay_no and p.provider_id is not distinct from d.provider_id
+                    as current
             from ledger.provider_message p
             join ledger.delivery d on d.message_id = p.message_id
                 and d.recipient_id = p.recipient_id and d.channel = p.channel and d.part = p.part
@@ -169,34 +229,18 @@ class Evidence:
         )
         return _subjects(rows)
 
-    async def _settle(self, account: str, update: StatusUpdate, subject: _Subject) -> None:
-        """Let a status decide an outcome that is open, and link it to the provider's id.
+    async def _settle(
+        self, account: str, subject: _Subject, update: StatusUpdate, *, learns: bool
+    ) -> list[StatusUpdate]:
+        """Link a delivery with the provider's name of it; return the statuses that waited for that.
 
-        Whatever the provider says of a message proves that it has it, so that it is not sent
-        again; only that it failed says nothing of attempts made since.
+        If it learns from the status, that decides an outcome that is open: a row whose message the
+        provider has is not sent again.
         """
-        failed = update.status is Status.FAILED
-        if failed and not subject.current:
-            return
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                """
-                update ledger.delivery set state = $5, provider_id = $6, error_code = $7,
-                    error_detail = $8, settled_at = clock_timestamp()
-                where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
-                    and (state in ('pending', 'sending', 'unknown') or error_code = $9)
-                """,
-                subject.message_id,
-                subject.recipient_id,
-                self._channel,
-                subject.part,
-                "failed" if failed else "sent",
-                update.provider_id,
-                update.reason.code if failed and update.reason else None,
-                update.reason.detail if failed and update.reason else None,
-                OUTCOME_UNKNOWN,
-            )
-            await connection.execute(
+            if learns:
+                await self._learn(connection, subject, update)
+            waited = await connection.fetchval(
                 """
                 insert into ledger.provider_message as p
                     (channel, account, provider_id, message_id, recipient_id, part, replay_no)
@@ -205,6 +249,7 @@ class Evidence:
                     message_id = excluded.message_id, recipient_id = excluded.recipient_id,
                     part = excluded.part, replay_no = excluded.replay_no
                     where p.message_id is null
+                returning parked
                 """,
                 self._channel,
                 account,
@@ -214,10 +259,40 @@ class Evidence:
                 subject.part,
                 subject.replay_no,
             )
+        return _statuses.decode(waited or "[]")
+
+    async def _learn(self, connection: Any, subject: _Subject, update: StatusUpdate) -> None:
+        """Bring a row to the highest that was ever proven of it, in whichever order that came."""
+        failure = _failure(update) if update.status is Status.FAILED else None
+        state = await connection.fetchval(
+            f"""
+            update ledger.delivery set state = {_STATE}, proven = greatest(proven, $7),
+                provider_id = $6, settled_at = clock_timestamp(),
+                error_code = case {_STATE} when 'failed' then coalesce($8, error_code) end,
+                error_detail = case {_STATE} when 'failed' then coalesce($9, error_detail) end
+            where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
+                and replay_no = $5
+            returning state
+            """,  # noqa: S608 - constants
+            subject.message_id,
+            subject.recipient_id,
+            self._channel,
+            subject.part,
+            subject.replay_no,
+            update.provider_id,
+            rank(update.status),
+            failure and failure.code,
+            failure and failure.detail,
+            _FAILED,
+            OUTCOME_UNKNOWN,
+        )
+        if state == "failed":
+            await stop_later_parts(
+                connection, self._channel, subject.message_id, subject.recipient_id, subject.part
+            )
 
     async def _park(self, account: str, update: StatusUpdate) -> dict[str, _Subject]:
         """Keep a status whose message is not known yet; return the message if it is by now."""
-        early = EarlyStatus(status=update.status, at=update.at, reason=update.reason)
         linked = await self._pool.fetchval(
             """
             insert into ledger.provider_message as p (channel, account, provider_id, parked)
@@ -229,36 +304,31 @@ class Evidence:
             self._channel,
             account,
             update.provider_id,
-            msgspec.json.encode([early]).decode(),
+            msgspec.json.encode([update]).decode(),
         )
         return await self._by_provider_id(account, [update.provider_id]) if linked else {}
 
     async def _changed(self, subject: _Subject, update: StatusUpdate) -> StatusChanged | None:
         """Return what a status tells the users; of a delivery in parts, what all of them prove."""
-        if subject.parts == 1:
-            return status_changed(self._channel, subject, update)
-        await self._pool.execute(
-            """
-            update ledger.delivery set proven = greatest(proven, $5),
-                state = case when $6::text is null then state else 'failed' end,
-                error_code = coalesce($6, error_code), error_detail = coalesce($7, error_detail)
-            where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
-            """,
-            subject.message_id,
-            subject.recipient_id,
-            self._channel,
-            subject.part,
-            rank(update.status),
-            _failure(update).code if update.status is Status.FAILED else None,
-            _failure(update).detail if update.status is Status.FAILED else None,
-        )
-        whole = await standing(self._pool, self._channel, subject.message_id, subject.recipient_id)
+        reason = _failure(update) if update.status is Status.FAILED else update.reason
+        whole = Standing(update.status, subject.replay_no, reason)
+        if subject.parts > 1:
+            whole = await standing(
+                self._pool, self._channel, subject.message_id, subject.recipient_id
+            )
         if whole.status is None:
             return None
-        return status_changed(
-            self._channel,
-            subject,
-            EarlyStatus(status=whole.status, at=update.at, reason=whole.reason),
+        return StatusChanged(
+            message_id=subject.message_id,
+            conversation_id=subject.conversation_id,
+            recipient_id=subject.recipient_id,
+            channel=self._channel,
+            status=whole.status,
+            at=update.at,
+            observed_at=datetime.now(UTC),
+            reason=whole.reason,
+            replay_no=whole.replay_no,
+            attempts=whole.attempts,
         )
 
 
@@ -271,18 +341,3 @@ def _subjects(rows: Iterable[Any]) -> dict[str, _Subject]:
         row["provider_id"]: _Subject(**{k: v for k, v in row.items() if k != "provider_id"})
         for row in rows
     }
-
-
-def status_changed(channel: str, subject: Any, status: StatusUpdate | EarlyStatus) -> StatusChanged:
-    """Return the record of a provider's status about a delivery."""
-    return StatusChanged(
-        message_id=subject.message_id,
-        conversation_id=subject.conversation_id,
-        recipient_id=subject.recipient_id,
-        channel=channel,
-        status=status.status,
-        at=status.at,
-        observed_at=datetime.now(UTC),
-        reason=status.reason,
-        replay_no=subject.replay_no,
-    )

@@ -1,4 +1,4 @@
-"""What time decides: unknown outcomes that are given up, statuses that nobody claims, gauges."""
+"""What time decides: echoes that settle sends, unknown outcomes and statuses to give up, gauges."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from services.connectors.base import ConnectorConfig
+from services.connectors.echoes import Echoes
 from services.connectors.evidence import Evidence, Parked
 from services.connectors.lanes import Lanes
 from services.connectors.outcomes import Outcomes
@@ -18,6 +19,8 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
 
 EVERY_S = 2.0
+UNTOLD_S = 10.0
+"""After this long another, who died since, stored it without telling."""
 UNCLAIMED = "unclaimed_status"
 _log = log(__name__)
 
@@ -30,6 +33,7 @@ class Housekeeping:
         config: ConnectorConfig,
         outcomes: Outcomes,
         evidence: Evidence,
+        echoes: Echoes,
         lanes: Lanes,
         reporter: Reporter,
         producer: Producer,
@@ -37,6 +41,7 @@ class Housekeeping:
         self._config = config
         self._outcomes = outcomes
         self._evidence = evidence
+        self._echoes = echoes
         self._lanes = lanes
         self._reporter = reporter
         self._producer = producer
@@ -54,12 +59,18 @@ class Housekeeping:
     async def _once(self) -> None:
         partitions = self._lanes.partitions
         deadline_s = self._config.unknown_deadline_s
-        for report in await self._outcomes.give_up(partitions, deadline_s):
-            await self._reporter.put(report)
-        unclaimed = await self._evidence.expire(self._config.parked_deadline_s)
-        if unclaimed:
-            _log.warning("statuses_unclaimed", count=len(unclaimed))
-            await self._producer.publish([self._letter(parked) for parked in unclaimed])
+        settled = await self._echoes.look()
+        settled += await self._outcomes.give_up(partitions, deadline_s)
+        if self._reporter.idle:
+            settled += await self._outcomes.unreported(partitions, UNTOLD_S)
+        for one in settled:
+            await self._reporter.put(one)
+        unclaimed = await self._evidence.unclaimed(self._config.parked_deadline_s)
+        letters = [self._letter(parked) for parked in unclaimed if parked.statuses]
+        if letters:
+            _log.warning("statuses_unclaimed", count=len(letters))
+            await self._producer.publish(letters)
+        await self._evidence.forget(unclaimed)
         depth = await self._outcomes.depth()
         for state in ("pending", "sending", "unknown"):
             metrics.ledger_depth.labels(self._config.channel, state).set(depth.get(state, 0))

@@ -22,7 +22,7 @@ CONSUL_SCHEME = "consul://"
 
 @dataclass(slots=True)
 class Lease:
-    """Until when (loop time) an attempt may begin to write, and whether it did."""
+    """Until when (loop time) an attempt may begin to write, and whether its latest request was."""
 
     ends_at: float
     written: bool = False
@@ -79,6 +79,7 @@ class ProviderHttp:
     ) -> Answer:
         """Send one request and read its answer; see services.connectors.base.Http."""
         lease = current.get() or Lease(float("inf"))
+        lease.written = False
         current.set(lease)
         try:
             async with self._session.request(

@@ -26,10 +26,10 @@ class Intake:
 
     async def handle(self, batch: Sequence[Received]) -> None:
         """Store the new deliveries of a batch durably, in order, and wake their lanes."""
-        rows = [row for received in batch for row in self._rows(received)]
+        rows = _once([row for received in batch for row in self._rows(received)])
         if not rows:
             return
-        fresh = await self._ledger.take_in(_once(rows))
+        fresh = await self._ledger.take_in(rows)
         for row in rows:
             is_fresh = (row.message_id, row.recipient_id, row.part) in fresh
             self._lanes.touch(row.lane, row.account, row if is_fresh else None)
@@ -62,10 +62,12 @@ class Intake:
 
 
 def _once(rows: Sequence[Row]) -> list[Row]:
-    """Return each row once, as its latest record has it: a replay may share a batch."""
+    """Return each row once, as and where its latest replay has it: that may share a batch."""
     latest: dict[tuple[UUID, UUID, int], Row] = {}
     for row in rows:
         key = (row.message_id, row.recipient_id, row.part)
-        if key not in latest or latest[key].replay_no < row.replay_no:
-            latest[key] = row
+        if key in latest and latest[key].replay_no >= row.replay_no:
+            continue
+        latest.pop(key, None)
+        latest[key] = row
     return list(latest.values())

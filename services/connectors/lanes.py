@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from services.connectors.ledger import Ledger
-from services.connectors.outcomes import Outcomes
-from services.connectors.reporter import Reporter
+from services.connectors.ledger import CLAIM_BOUND_S, Ledger
+from services.connectors.results import Results
 from services.connectors.rows import Lane, Row
 from services.connectors.worker import Tenure, Worker
 from services.runtime.kafka.eviction import Assignments
@@ -24,6 +24,7 @@ class _Busy:
     """A lane with a task that follows it; `more` says that rows were added meanwhile."""
 
     account: str
+    task: asyncio.Task[None]
     more: bool = False
 
 
@@ -31,12 +32,12 @@ class _Busy:
 class _Partition(Tenure):
     """An owned partition and its busy lanes.
 
-    `loaded` says that its lanes of before were looked at; `waiting` are the accounts with lanes
+    `loaded_at` says when its lanes of before were looked at; `waiting` are the accounts with lanes
     that found no room and are only in the ledger.
     """
 
     busy: dict[Lane, _Busy] = field(default_factory=dict)
-    loaded: bool = False
+    loaded_at: float | None = None
     waiting: set[str] = field(default_factory=set)
 
 
@@ -48,12 +49,12 @@ class Lanes(Assignments):
     """
 
     def __init__(
-        self, ledger: Ledger, outcomes: Outcomes, worker: Worker, reporter: Reporter
+        self, ledger: Ledger, results: Results, worker: Worker, clock: Callable[[], float]
     ) -> None:
         self._ledger = ledger
-        self._outcomes = outcomes
+        self._results = results
         self._worker = worker
-        self._reporter = reporter
+        self._clock = clock
         self._owned: dict[int, _Partition] = {}
         self._wanted: frozenset[int] | None = None
         self._changed = asyncio.Event()
@@ -101,13 +102,11 @@ class Lanes(Assignments):
             self._room.clear()
             for partition in list(self._owned.values()):
                 for account in [a for a in partition.waiting if self._busy[a] < BUSY_MAX // 2]:
-                    partition.waiting.discard(account)
                     try:
                         await self._touch_all(partition, account)
                     except Exception as error:
                         if dependency_of(error) is None:
                             raise
-                        partition.waiting.add(account)
                         self._room.set()
                         await asyncio.sleep(RETRY_S)
 
@@ -123,24 +122,20 @@ class Lanes(Assignments):
         if self._busy[account] >= BUSY_MAX:
             partition.waiting.add(account)
             return
-        # A row that was given is the head only if none of its lane waits in the ledger.
-        is_head = partition.loaded and account not in partition.waiting
-        partition.busy[lane] = _Busy(account)
+        head = row if self._knows_idle(partition) else None
+        task = asyncio.create_task(self._follow(partition, lane, head), name="lane")
+        partition.busy[lane] = _Busy(account, task)
         self._busy[account] += 1
-        task = asyncio.create_task(
-            self._follow(partition, lane, row if is_head else None), name="lane"
-        )
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: self._left(partition, lane, task))
 
     async def drain(self) -> None:
         """Hand out no more work and return when every attempt at hand has its result stored."""
         self._draining = True
-        for task in self._tasks - self._worker.attempting:
-            task.cancel()
+        self._cancel(self._tasks)
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._reporter.flush()
+        await self._results.flush()
 
     async def _take_over(self, wanted: frozenset[int]) -> None:
         for number in self._owned.keys() - wanted:
@@ -156,43 +151,66 @@ class Lanes(Assignments):
         if self._wanted == wanted:
             for partition in self._owned.values():
                 partition.open.set()
-        await asyncio.gather(*(self._load(p) for p in self._owned.values() if not p.loaded))
+        fresh = [p for p in self._owned.values() if p.loaded_at is None]
+        await asyncio.gather(*(self._load(partition) for partition in fresh))
         _log.info("partitions_owned", epochs={str(number): e for number, e in epochs.items()})
 
     async def _load(self, partition: _Partition) -> None:
         await self._touch_all(partition)
-        partition.loaded = True
-        for report in await self._outcomes.unreported(partition.partition):
-            await self._reporter.put(report)
+        await self._results.resume(partition.partition)
+        partition.loaded_at = self._clock()
 
     async def _touch_all(self, partition: _Partition, account: str | None = None) -> None:
-        for lane, its_account in await self._ledger.lanes(partition.partition, account):
+        lanes = await self._ledger.lanes(partition.partition, account)
+        # Only now, and at once: till every lane is followed a row that comes may not be its head.
+        if account is not None:
+            partition.waiting.discard(account)
+        for lane, its_account in lanes:
             self.touch(lane, its_account)
+
+    def _knows_idle(self, partition: _Partition) -> bool:
+        """Tell whether a lane without a task has no row and no claim that can still be written."""
+        return (
+            partition.loaded_at is not None
+            and self._clock() >= partition.loaded_at + CLAIM_BOUND_S
+            and not partition.waiting
+        )
 
     def _end(self, number: int) -> None:
         partition = self._owned.pop(number, None)
         if partition is not None:
             partition.ended = True
             partition.open.set()
+            self._cancel(busy.task for busy in partition.busy.values())
+
+    def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """End tasks that have no attempt at hand; the others end when its result is stored."""
+        for task in tasks:
+            if task not in self._worker.attempting:
+                task.cancel()
+
+    def _left(self, partition: _Partition, lane: Lane, task: asyncio.Task[None]) -> None:
+        """Make room for others, and go on with a lane to which rows were added just now."""
+        self._tasks.discard(task)
+        busy = partition.busy.pop(lane)
+        self._busy[busy.account] -= 1
+        if busy.more and not partition.ended:
+            self.touch(lane, busy.account)
+        if any(each.waiting for each in self._owned.values()):
+            self._room.set()
 
     async def _follow(self, partition: _Partition, lane: Lane, head: Row | None) -> None:
         """Bring the rows of a lane to their end, the first first, until there is none."""
         busy = partition.busy[lane]
-        try:
-            while not (partition.ended or self._draining):
-                row, head = head, None
-                try:
-                    if await self._step(partition, lane, busy, row):
-                        return
-                except Exception as error:  # noqa: BLE001 - a lane goes on, whatever one row did
-                    if dependency_of(error) is None:
-                        _log.error("lane_failed", exc_info=error)
-                    await asyncio.sleep(RETRY_S)
-        finally:
-            del partition.busy[lane]
-            self._busy[busy.account] -= 1
-            if partition.waiting:
-                self._room.set()
+        while not (partition.ended or self._draining):
+            row, head = head, None
+            try:
+                if await self._step(partition, lane, busy, row):
+                    return
+            except Exception as error:  # noqa: BLE001 - a lane goes on, whatever one row did
+                if dependency_of(error) is None:
+                    _log.error("lane_failed", exc_info=error)
+                await asyncio.sleep(RETRY_S)
 
     async def _step(
         self, partition: _Partition, lane: Lane, busy: _Busy, given: Row | None
@@ -204,7 +222,7 @@ class Lanes(Assignments):
         if row is None:
             return not busy.more
         step = await self._worker.work(row, partition)
-        if step.hold_s > 0:
+        if step.hold_s > 0 and not self._draining:
             await asyncio.sleep(step.hold_s)
         # Behind a row that was given stands only what was added since; behind a head, anything.
         return step.settled and given is not None and not busy.more

@@ -126,24 +126,23 @@ class Ledger:
     async def head(self, lane: Lane) -> Row | None:
         """Return the first unfinished row of a lane; None when there is none.
 
-        It waits for its own time, and until no claim of the lane can still be written.
+        It waits for its own time, and until no claim of the lane can still be written; what was
+        claimed stands before it, or is it.
         """
         row = await self._pool.fetchrow(
             """
-            with lane as (
-                select * from ledger.delivery
-                where channel = $2 and partition = $3 and conversation_id = $4
-                    and recipient_id = $5 and state in ('pending', 'sending', 'unknown')
-            ), claims as (
-                select max(claimed_at) + $1 * interval '1 second' as bound from lane
-                where state in ('sending', 'unknown')
-            )
             select message_id, recipient_id, part, parts, conversation_id, partition, account,
                 address, content, reply_to, at_least_once, traceparent, accepted_at, state,
                 replay_no, attempts, attempt_id,
-                greatest(0, extract(epoch from
-                    greatest(next_attempt_at, bound) - clock_timestamp()))::float8 as wait_s
-            from lane, claims where state in ('pending', 'sending')
+                greatest(0, extract(epoch from greatest(next_attempt_at, (
+                    select max(claimed_at) + $1 * interval '1 second' from ledger.delivery c
+                    where c.channel = $2 and c.partition = $3 and c.conversation_id = $4
+                        and c.recipient_id = $5 and c.state in ('pending', 'sending', 'unknown')
+                        and c.state <> 'pending' and c.position <= d.position
+                )) - clock_timestamp()))::float8 as wait_s
+            from ledger.delivery d
+            where channel = $2 and partition = $3 and conversation_id = $4 and recipient_id = $5
+                and state in ('pending', 'sending', 'unknown') and state <> 'unknown'
             order by position limit 1
             """,
             CLAIM_BOUND_S,
@@ -184,9 +183,12 @@ class Ledger:
 
     async def put_back(
         self, row: Row, attempt_id: UUID, *, wait_s: float, failure: Reason | None = None
-    ) -> None:
-        """Make a claimed row pending again, after a wait; without a failure it cost nothing."""
-        await self._pool.execute(
+    ) -> bool:
+        """Make a claimed row pending again, after a wait; without a failure it cost nothing.
+
+        False says that the claim does not stand any more.
+        """
+        done = await self._pool.execute(
             """
             update ledger.delivery set state = 'pending', attempt_id = null,
                 attempts = attempts - case when $7::text is null then 1 else 0 end,
@@ -206,18 +208,20 @@ class Ledger:
             failure.code if failure else None,
             failure.detail if failure else None,
         )
+        return str(done) == "UPDATE 1"
 
-    async def provider_id_of(self, message_id: UUID, address_of: UUID) -> str | None:
-        """Return what the provider calls a message in its exchange with one person."""
+    async def provider_id_of(self, message_id: UUID, row: Row) -> str | None:
+        """Return what the provider calls a message in a row's account, as its recipient has it."""
         found: str | None = await self._pool.fetchval(
             """
             select provider_id from ledger.provider_message
-            where message_id = $1 and channel = $2
-                and (recipient_id = $3 or recipient_id is null)
-            order by part limit 1
+            where message_id = $1 and channel = $2 and account = $3
+                and (recipient_id = $4 or recipient_id is null)
+            order by part, replay_no desc limit 1
             """,
             message_id,
             self._channel,
-            address_of,
+            row.account,
+            row.recipient_id,
         )
         return found

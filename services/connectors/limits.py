@@ -16,17 +16,17 @@ class _Pace:
     def __init__(self) -> None:
         self.paid_until = 0.0
 
-    def wait_s(self, now: float, interval_s: float, burst: int) -> float:
-        """Return how long to wait before the next may go."""
-        return max(0.0, self.paid_until - now - (burst - 1) * interval_s)
-
-    def pay(self, now: float, interval_s: float) -> None:
-        """Count one."""
+    def take(self, now: float, interval_s: float, burst: int) -> float:
+        """Count one and return 0, or return how long to wait first."""
+        wait_s = self.paid_until - now - (burst - 1) * interval_s
+        if wait_s > 0:
+            return wait_s
         self.paid_until = max(self.paid_until, now) + interval_s
+        return 0.0
 
 
 class AccountLimits:
-    """What one account may send, of which this instance takes its share."""
+    """What one account may send: to whoever it is, and to each recipient."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self._limits = limits
@@ -34,21 +34,17 @@ class AccountLimits:
         self._account = _Pace()
         self._recipients: dict[str, _Pace] = {}
 
-    def take(self, address: str, share: float) -> float:
-        """Count a message to an address and return 0, or return how long to wait first."""
-        now, limits = self._clock(), self._limits
-        interval_s = 1 / (limits.account_per_s * share)
-        burst = max(1, int(limits.account_burst * share))
-        recipient = self._recipients.get(address) or _Pace()
-        wait_s = max(
-            self._account.wait_s(now, interval_s, burst),
-            recipient.wait_s(now, limits.recipient_interval_s, limits.recipient_burst),
-        )
-        if wait_s > 0:
-            return wait_s
-        self._account.pay(now, interval_s)
-        recipient.pay(now, limits.recipient_interval_s)
-        if len(self._recipients) >= RECIPIENTS_MAX:
-            self._recipients = {a: p for a, p in self._recipients.items() if p.paid_until > now}
-        self._recipients[address] = recipient
-        return 0.0
+    def take(self, share: float) -> float:
+        """Count a message within a share of the account's limit, or return how long to wait."""
+        burst = max(1, int(self._limits.account_burst * share))
+        return self._account.take(self._clock(), 1 / (self._limits.account_per_s * share), burst)
+
+    def take_to(self, address: str) -> float:
+        """Count a message to an address, or return how long to wait."""
+        now = self._clock()
+        pace = self._recipients.get(address)
+        if pace is None:
+            if len(self._recipients) >= RECIPIENTS_MAX:
+                self._recipients = {a: p for a, p in self._recipients.items() if p.paid_until > now}
+            pace = self._recipients[address] = _Pace()
+        return pace.take(now, self._limits.recipient_interval_s, self._limits.recipient_burst)

@@ -7,8 +7,9 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
+from services.connectors.base import StatusUpdate
 from services.connectors.parts import Part, Standing, combine
-from services.connectors.rows import EarlyStatus, Report, Row, Settled, Taken
+from services.connectors.rows import Report, Row, Settled, Taken
 from services.contracts.records import Attempt, Reason
 from services.contracts.status import OUTCOME_UNKNOWN
 from services.runtime.batches import Batches
@@ -20,11 +21,11 @@ PACE_S = 0.01
 EARLIER_PART_FAILED = "earlier_part_failed"
 
 _REPORT = (
-    "d.message_id, d.recipient_id, d.part, d.parts, d.conversation_id, d.replay_no, d.state,"
-    " d.proven, d.settled_at, d.error_code, d.error_detail, d.attempt_log, d.traceparent"
+    "d.message_id, d.recipient_id, d.part, d.parts, d.conversation_id, d.account, d.replay_no,"
+    " d.state, d.proven, d.settled_at, d.error_code, d.error_detail, d.attempt_log, d.traceparent"
 )
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
-_early = msgspec.json.Decoder(list[EarlyStatus])
+_statuses = msgspec.json.Decoder(list[StatusUpdate])
 
 
 class Outcomes:
@@ -40,11 +41,13 @@ class Outcomes:
         return self._postgres.pool
 
     async def accepted(self, row: Row, attempt_id: UUID, provider_id: str) -> Settled:
-        """Store that the provider took the message; return the report and early statuses."""
+        """Store that the provider took the message; return the report and early statuses.
+
+        That counts whatever became of the row meanwhile, unless it was replayed or failed for
+        certain: it is not sent again, then.
+        """
         settled = await self._accepts.add(Taken(row, attempt_id, provider_id))
-        if settled.report is None or row.parts == 1:
-            return settled
-        return Settled(await self._whole(settled.report), settled.early)
+        return await self._whole(settled)
 
     async def _accept_many(self, taken: Sequence[Taken]) -> list[Settled]:
         rows = await self._pool.fetch(
@@ -59,14 +62,17 @@ class Outcomes:
                     reported = false
                 from given g
                 where d.message_id = g.message_id and d.recipient_id = g.recipient_id
-                    and d.channel = $1 and d.part = g.part and d.attempt_id = g.attempt
-                    and (d.state <> 'failed' or d.error_code = $2)
-                returning d.attempt_id, {_REPORT}
+                    and d.channel = $1 and d.part = g.part and d.replay_no = g.replay_no
+                    and (d.state in ('pending', 'sending', 'unknown') or d.error_code = $2
+                        or (d.state = 'sent' and d.attempt_id = g.attempt))
+                returning g.attempt as told_of, {_REPORT}
             ), linked as (
+                -- Who locks both rows locks the delivery first: so does evidence.
                 insert into ledger.provider_message as p
                     (channel, account, provider_id, message_id, recipient_id, part, replay_no)
                 select distinct on (account, provider_id)
-                    $1, account, provider_id, message_id, recipient_id, part, replay_no from given
+                    $1, account, provider_id, message_id, recipient_id, part, replay_no
+                from given, (select count(*) from told) as first
                 on conflict (channel, account, provider_id) do update set
                     message_id = excluded.message_id, recipient_id = excluded.recipient_id,
                     part = excluded.part, replay_no = excluded.replay_no
@@ -74,7 +80,7 @@ class Outcomes:
             )
             select g.attempt, l.parked, t.* from given g
             join linked l on l.account = g.account and l.provider_id = g.provider_id
-            left join told t on t.attempt_id = g.attempt
+            left join told t on t.told_of = g.attempt
             """,  # noqa: S608 - a constant list of columns
             self._channel,
             OUTCOME_UNKNOWN,
@@ -87,62 +93,57 @@ class Outcomes:
             [one.row.replay_no for one in taken],
         )
         settled = {
-            row["attempt"]: Settled(
-                None if row["attempt_id"] is None else _report(row), _early.decode(row["parked"])
+            row["attempt"]: (
+                None if row["told_of"] is None else _report(row),
+                _statuses.decode(row["parked"]),
             )
             for row in rows
         }
-        return [settled[one.attempt_id] for one in taken]
+        return [Settled(one.row.account, *settled[one.attempt_id]) for one in taken]
 
-    async def refused(self, row: Row, attempt_id: UUID, reason: Reason) -> Report | None:
-        """Store that the message will not be delivered, nor the parts behind this one."""
-        report = await self._settle(row, attempt_id, "failed", reason)
-        if report is not None and row.parts > 1:
-            await self._pool.execute(
-                """
-                update ledger.delivery set state = 'failed', error_code = $5,
-                    error_detail = 'It was not sent because an earlier part failed.',
-                    settled_at = clock_timestamp()
-                where message_id = $1 and recipient_id = $2 and channel = $3 and part > $4
-                    and state = 'pending'
-                """,
+    async def refused(self, row: Row, attempt_id: UUID, reason: Reason) -> Settled:
+        """Store that the message will not be delivered, nor the parts behind this one.
+
+        A row that a successor called unknown meanwhile is settled by this too.
+        """
+        return await self._settle(row, attempt_id, ("sending", "unknown"), "failed", reason)
+
+    async def unanswered(self, row: Row, attempt_id: UUID, reason: Reason) -> Settled:
+        """Store that a claimed send may or may not have had effect."""
+        return await self._settle(row, attempt_id, ("sending",), "unknown", reason)
+
+    async def _settle(
+        self, row: Row, attempt_id: UUID, states: Sequence[str], state: str, reason: Reason
+    ) -> Settled:
+        async with self._pool.acquire() as connection, connection.transaction():
+            found = await connection.fetchrow(
+                f"""
+                update ledger.delivery d set state = $6, error_code = $7, error_detail = $8,
+                    attempt_log = attempt_log || jsonb_build_object(
+                        'at', clock_timestamp(), 'code', $7::text, 'detail', $8::text),
+                    settled_at = clock_timestamp(), reported = false
+                where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
+                    and attempt_id = $5 and state = any($9)
+                returning {_REPORT}
+                """,  # noqa: S608 - a constant list of columns
                 row.message_id,
                 row.recipient_id,
                 self._channel,
                 row.part,
-                EARLIER_PART_FAILED,
+                attempt_id,
+                state,
+                reason.code,
+                reason.detail,
+                states,
             )
-        return report
+            if found is not None and state == "failed":
+                await stop_later_parts(
+                    connection, self._channel, row.message_id, row.recipient_id, row.part
+                )
+        report = None if found is None else _report(found)
+        return await self._whole(Settled(row.account, report, []))
 
-    async def unanswered(self, row: Row, attempt_id: UUID, reason: Reason) -> Report | None:
-        """Store that a claimed send may or may not have had effect."""
-        return await self._settle(row, attempt_id, "unknown", reason)
-
-    async def _settle(
-        self, row: Row, attempt_id: UUID, state: str, reason: Reason
-    ) -> Report | None:
-        found = await self._pool.fetchrow(
-            f"""
-            update ledger.delivery d set state = $6, error_code = $7, error_detail = $8,
-                attempt_log = attempt_log || jsonb_build_object(
-                    'at', clock_timestamp(), 'code', $7::text, 'detail', $8::text),
-                settled_at = clock_timestamp(), reported = false
-            where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
-                and attempt_id = $5 and state = 'sending'
-            returning {_REPORT}
-            """,  # noqa: S608 - a constant list of columns
-            row.message_id,
-            row.recipient_id,
-            self._channel,
-            row.part,
-            attempt_id,
-            state,
-            reason.code,
-            reason.detail,
-        )
-        return None if found is None else await self._whole(_report(found))
-
-    async def give_up(self, partitions: Sequence[int], deadline_s: float) -> list[Report]:
+    async def give_up(self, partitions: Sequence[int], deadline_s: float) -> list[Settled]:
         """Fail the rows of partitions whose outcome stayed unknown for too long."""
         rows = await self._pool.fetch(
             f"""
@@ -158,18 +159,37 @@ class Outcomes:
             deadline_s,
             OUTCOME_UNKNOWN,
         )
-        return [await self._whole(_report(row)) for row in rows]
+        return [await self._whole(Settled(row["account"], _report(row), [])) for row in rows]
 
-    async def unreported(self, partition: int) -> list[Report]:
-        """Return what an earlier owner of a partition stored but may not have told."""
-        rows = await self._pool.fetch(
-            f"select {_REPORT} from ledger.delivery d"  # noqa: S608 - a constant list of columns
-            " where channel = $1 and partition = $2 and not reported"
-            " and state in ('sent', 'failed', 'unknown')",
-            self._channel,
-            partition,
+    async def unreported(self, partitions: Sequence[int], age_s: float = 0.0) -> list[Settled]:
+        """Return what somebody stored so long ago, but may not have told."""
+        return await self._find(
+            "d.partition = any($2) and not d.reported"
+            " and d.settled_at <= clock_timestamp() - $3 * interval '1 second'",
+            list(partitions),
+            age_s,
         )
-        return [await self._whole(_report(row)) for row in rows]
+
+    async def settled(self, message_id: UUID, recipient_id: UUID, part: int) -> list[Settled]:
+        """Return what a row that was settled says now."""
+        where = "d.message_id = $2 and d.recipient_id = $3 and d.part = $4"
+        return await self._find(where, message_id, recipient_id, part)
+
+    async def _find(self, where: str, *values: object) -> list[Settled]:
+        rows = await self._pool.fetch(
+            f"select {_REPORT}, coalesce(p.parked, '[]') as parked"  # noqa: S608 - constants
+            " from ledger.delivery d left join ledger.provider_message p on p.channel = d.channel"
+            " and p.account = d.account and p.provider_id = d.provider_id"
+            f" where d.channel = $1 and d.state in ('sent', 'failed', 'unknown') and {where}",
+            self._channel,
+            *values,
+        )
+        return [
+            await self._whole(
+                Settled(row["account"], _report(row), _statuses.decode(row["parked"]))
+            )
+            for row in rows
+        ]
 
     async def mark_reported(self, reports: Sequence[Report]) -> None:
         """Store that reports stand on Kafka, unless their rows have moved on since."""
@@ -198,18 +218,48 @@ class Outcomes:
         )
         return {row["state"]: row["rows"] for row in rows}
 
-    async def _whole(self, report: Report) -> Report:
+    async def _whole(self, settled: Settled) -> Settled:
         """Return the report of a delivery to which a part's belongs."""
-        if report.parts == 1:
-            return report
+        report = settled.report
+        if report is None or report.parts == 1:
+            return settled
         whole = await standing(self._pool, self._channel, report.message_id, report.recipient_id)
-        return replace(report, status=whole.status, reason=whole.reason, attempts=whole.attempts)
+        return settled._replace(
+            report=replace(
+                report,
+                status=whole.status,
+                reason=whole.reason,
+                attempts=whole.attempts,
+                replay_no=whole.replay_no,
+            )
+        )
+
+
+async def stop_later_parts(
+    connection: Any, channel: str, message_id: UUID, recipient_id: UUID, part: int
+) -> None:
+    """Let the parts behind one that failed fail too, unless they are under way."""
+    await connection.execute(
+        """
+        update ledger.delivery set state = 'failed', error_code = $5,
+            error_detail = 'It was not sent because an earlier part failed.',
+            settled_at = clock_timestamp()
+        where message_id = $1 and recipient_id = $2 and channel = $3 and part > $4
+            and state = 'pending'
+        """,
+        message_id,
+        recipient_id,
+        channel,
+        part,
+        EARLIER_PART_FAILED,
+    )
 
 
 async def standing(pool: Pool, channel: str, message_id: UUID, recipient_id: UUID) -> Standing:
     """Return where all parts of a delivery together stand."""
     rows = await pool.fetch(
-        "select part, state, proven, error_code, error_detail, attempt_log from ledger.delivery"
+        "select part, state, replay_no, proven, error_code, error_detail, attempt_log"
+        " from ledger.delivery"
         " where message_id = $1 and recipient_id = $2 and channel = $3 order by part",
         message_id,
         recipient_id,
@@ -223,6 +273,7 @@ def _part(row: Any) -> Part:
     return Part(
         part=row["part"],
         state=row["state"],
+        replay_no=row["replay_no"],
         proven=row["proven"],
         reason=Reason(code, row["error_detail"] or "") if code is not None else None,
         attempts=_attempts.decode(row["attempt_log"]),

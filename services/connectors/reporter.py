@@ -1,10 +1,11 @@
-"""Tells the users' side what the ledger knows: publishes reports, then marks them as told."""
+"""Tells the users' side what the ledger knows: publishes it, then marks it as told."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
 
+from services.connectors.evidence import Evidence
 from services.connectors.outcomes import Outcomes
-from services.connectors.rows import Report
+from services.connectors.rows import Report, Settled
 from services.contracts.records import StatusChanged
 from services.contracts.topics import STATUS_UPDATES
 from services.runtime.kafka.producer import Outgoing, Producer
@@ -20,17 +21,26 @@ _log = log(__name__)
 
 
 class Reporter:
-    """Publishes reports in the order given; what a crash leaves is found by the next owner."""
+    """Publishes what results led to, in the order given: reports, and statuses that were early.
 
-    def __init__(self, outcomes: Outcomes, producer: Producer, channel: str) -> None:
+    A report is marked last, so what a crash leaves is found by the next owner.
+    """
+
+    def __init__(
+        self, outcomes: Outcomes, evidence: Evidence, producer: Producer, channel: str
+    ) -> None:
         self._outcomes = outcomes
+        self._evidence = evidence
         self._producer = producer
         self._channel = channel
-        self._waiting: asyncio.Queue[Report] = asyncio.Queue(BACKLOG_MAX)
+        self._waiting: asyncio.Queue[Settled] = asyncio.Queue(BACKLOG_MAX)
+        self.idle = True
+        """Whether all that was handed over is told."""
 
-    async def put(self, report: Report) -> None:
-        """Hand a report over; waits while too many are waiting."""
-        await self._waiting.put(report)
+    async def put(self, settled: Settled) -> None:
+        """Hand over what a result led to; waits while too much is waiting."""
+        self.idle = False
+        await self._waiting.put(settled)
 
     async def run(self) -> None:
         """Publish what is handed over, for ever."""
@@ -42,27 +52,36 @@ class Reporter:
             await asyncio.sleep(PACE_S)
             for _ in batch:
                 self._waiting.task_done()
+            self.idle = self._waiting.empty()
 
     async def flush(self) -> None:
         """Return when everything handed over is told."""
         await self._waiting.join()
 
-    async def _tell(self, batch: Sequence[Report]) -> None:
+    async def _tell(self, batch: Sequence[Settled]) -> None:
+        reports = [settled.report for settled in batch if settled.report is not None]
         while True:
             try:
-                await self._producer.publish(list(self._outgoing(batch)))
-                await self._outcomes.mark_reported(batch)
+                outgoing = list(self._outgoing(reports))
+                for settled in batch:
+                    if settled.early:
+                        known = await self._evidence.place(settled.account, settled.early)
+                        outgoing += [
+                            Outgoing(STATUS_UPDATES, str(one.conversation_id), one) for one in known
+                        ]
+                await self._producer.publish(outgoing)
+                await self._outcomes.mark_reported(reports)
             except Exception as error:
                 dependency = dependency_of(error)
                 if dependency is None:
                     raise
-                _log.warning("reports_wait", dependency=dependency, reports=len(batch))
+                _log.warning("reports_wait", dependency=dependency, reports=len(reports))
                 await asyncio.sleep(RETRY_S)
                 continue
             return
 
-    def _outgoing(self, batch: Sequence[Report]) -> Iterator[Outgoing]:
-        for report in batch:
+    def _outgoing(self, reports: Sequence[Report]) -> Iterator[Outgoing]:
+        for report in reports:
             if report.status is None:
                 continue
             record = StatusChanged(

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from services.connectors.base import StatusUpdate
 from services.contracts.records import Attempt, Reason
 from services.contracts.status import Status
 
@@ -66,14 +67,6 @@ class Report(Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class EarlyStatus(Struct, frozen=True, kw_only=True):
-    """A status that came before the answer which tells whose it is."""
-
-    status: Status
-    at: datetime
-    reason: Reason | None = None
-
-
 class Claim(NamedTuple):
     """One attempt at a row under the epoch of its partition."""
 
@@ -91,7 +84,11 @@ class Taken(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What a result led to: a report unless it was known before, and statuses that were early."""
+    """What a result led to: a report unless it was known before, and statuses that were early.
 
+    These came before it was known whose they are.
+    """
+
+    account: str
     report: Report | None
-    early: list[EarlyStatus]
+    early: list[StatusUpdate]

@@ -1,7 +1,8 @@
 """Leave to send: an account that is accepted, a provider that is well, a limit that is not met."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from services.connectors.accounts import Accounts
 from services.connectors.base import Connector
@@ -9,6 +10,19 @@ from services.connectors.breaker import Breaker
 from services.connectors.limits import AccountLimits
 from services.connectors.rows import Row
 from services.contracts.topics import PARTITIONS
+
+
+class _Account:
+    """What holds back the deliveries of one account, and nobody else's."""
+
+    def __init__(
+        self, limits: AccountLimits | None, sends_max: int, clock: Callable[[], float]
+    ) -> None:
+        self.limits = limits
+        self.breaker = Breaker(clock)
+        self.turns = asyncio.Semaphore(sends_max)
+        self.gate = asyncio.Lock()
+        self.quiet_until = 0.0
 
 
 class Sending:
@@ -27,41 +41,52 @@ class Sending:
         clock: Callable[[], float],
     ) -> None:
         self.accounts = accounts
-        self._breakers = {name: Breaker(clock) for name in connector.accounts}
-        self._turns = {name: asyncio.Semaphore(sends_max) for name in connector.accounts}
-        self._limits = {
-            name: AccountLimits(connector.limits, clock) for name in connector.accounts if limited
-        }
-        self._quiet_until: dict[str, float] = {}
         self._clock = clock
+        self._states = {
+            name: _Account(
+                AccountLimits(connector.limits, clock) if limited else None, sends_max, clock
+            )
+            for name in connector.accounts
+        }
         self.owned: Callable[[], Sequence[int]] = lambda: ()
         """Returns the partitions that are ours: the share of an account's limits goes by them."""
 
     def breaker(self, account: str) -> Breaker:
         """Return the circuit breaker of an account."""
-        return self._breakers[account]
-
-    def turns(self, account: str) -> asyncio.Semaphore:
-        """Return what bounds the attempts of an account that run at once."""
-        return self._turns[account]
+        return self._states[account].breaker
 
     def quiet(self, account: str, seconds: float) -> None:
         """Send nothing through an account for a while: the provider asked for it."""
-        self._quiet_until[account] = max(
-            self._quiet_until.get(account, 0.0), self._clock() + seconds
-        )
+        state = self._states[account]
+        state.quiet_until = max(state.quiet_until, self._clock() + seconds)
 
-    async def leave(self, row: Row) -> None:
-        """Return when a delivery may be attempted as far as these things go.
+    @asynccontextmanager
+    async def turn(self, row: Row) -> AsyncIterator[Breaker]:
+        """Wait until a delivery may be attempted; lend the breaker, which is told what came of it.
 
-        Then its account's breaker has admitted it, and must be told what came of it.
+        At the gate one waits for all: what holds back an account is the same for each of its
+        deliveries, and they pass in the order in which they came.
         """
+        account = self._states[row.account]
+        await self.accounts.usable(row.account)
+        if account.limits is not None:
+            while (pause_s := account.limits.take_to(row.address)) > 0:  # noqa: ASYNC110 - a time
+                await asyncio.sleep(pause_s)
+        async with account.turns:
+            async with account.gate:
+                await self._pass(row.account, account)
+                await account.breaker.admit()
+            try:
+                yield account.breaker
+            finally:
+                account.breaker.left()
+
+    async def _pass(self, name: str, account: _Account) -> None:
         while True:
-            await self.accounts.usable(row.account)
-            pause_s = self._quiet_until.get(row.account, 0.0) - self._clock()
-            if pause_s <= 0 and (limits := self._limits.get(row.account)) is not None:
-                pause_s = limits.take(row.address, max(1, len(self.owned())) / PARTITIONS)
+            await self.accounts.usable(name)
+            pause_s = account.quiet_until - self._clock()
+            if pause_s <= 0 and account.limits is not None:
+                pause_s = account.limits.take(max(1, len(self.owned())) / PARTITIONS)
             if pause_s <= 0:
-                break
+                return
             await asyncio.sleep(pause_s)
-        await self._breakers[row.account].admit()

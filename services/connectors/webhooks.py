@@ -10,6 +10,7 @@ from msgspec import Struct
 from services.connectors.base import Connector, Echo, InboundMessage, StatusUpdate
 from services.connectors.echoes import Echoes
 from services.connectors.evidence import Evidence
+from services.connectors.reporter import Reporter
 from services.contracts.problems import Problem
 from services.contracts.records import MessageReceived
 from services.contracts.topics import INBOUND_MESSAGES, STATUS_UPDATES
@@ -30,11 +31,17 @@ class Webhooks:
     """What the provider calls, through the gateway."""
 
     def __init__(
-        self, connector: Connector, evidence: Evidence, echoes: Echoes, producer: Producer
+        self,
+        connector: Connector,
+        evidence: Evidence,
+        echoes: Echoes,
+        reporter: Reporter,
+        producer: Producer,
     ) -> None:
         self._connector = connector
         self._evidence = evidence
         self._echoes = echoes
+        self._reporter = reporter
         self._producer = producer
 
     @endpoint("GET", "/webhooks/{account}")
@@ -62,9 +69,9 @@ class Webhooks:
         echoes = [update for update in updates if isinstance(update, Echo)]
         statuses = [update for update in updates if isinstance(update, StatusUpdate)]
         inbound = [update for update in updates if isinstance(update, InboundMessage)]
-        proven = await self._echoes.place(path.account, echoes)
-        if statuses:
-            proven += await self._evidence.place(path.account, statuses)
+        for settled in await self._echoes.place(path.account, echoes):
+            await self._reporter.put(settled)
+        proven = await self._evidence.place(path.account, statuses) if statuses else []
         outgoing = [Outgoing(STATUS_UPDATES, str(s.conversation_id), s) for s in proven]
         outgoing += await self._inbound(path.account, inbound)
         await self._producer.publish(outgoing)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from services.connectors import http
@@ -22,6 +23,7 @@ from services.connectors.base import (
     Unanswered,
     Verdict,
 )
+from services.connectors.breaker import Breaker
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.results import Results
 from services.connectors.rows import Row
@@ -63,6 +65,7 @@ class Step(NamedTuple):
 
 
 _AGAIN = Step(settled=False)
+_LATER = Step(settled=False, hold_s=CLAIM_POLL_S)
 
 
 class Worker:
@@ -93,45 +96,42 @@ class Worker:
             return await self._respect(row)
         if row.wait_s > 0:
             return Step(settled=False, hold_s=min(row.wait_s, RETRY_MAX_S))
+        await tenure.open.wait()
         if not self._sending.accounts.knows(row.account):
             return await self._refuse_account(row, tenure)
         reply_to = None
         if row.reply_to is not None:
-            reply_to = await self._ledger.provider_id_of(row.reply_to, row.recipient_id)
-        breaker = self._sending.breaker(row.account)
-        await self._sending.leave(row)
-        try:
-            async with self._sending.turns(row.account):
-                await tenure.open.wait()
+            reply_to = await self._ledger.provider_id_of(row.reply_to, row)
+        async with self._sending.turn(row) as breaker:
+            with self._busy():
+                lease = http.Lease(self._clock() + http.LEASE_S)
                 attempt_id = new_id()
-                with self._busy():
-                    lease = http.Lease(self._clock() + http.LEASE_S)
-                    if tenure.ended or not await self._claim(row, tenure, attempt_id):
-                        breaker.abandoned()
-                        return Step(settled=False, hold_s=CLAIM_POLL_S)
-                    outcome = await self._send(row, attempt_id, reply_to, lease)
-                    return await self._persist(lambda: self._store(row, attempt_id, outcome))
-        except BaseException:
-            breaker.abandoned()
-            raise
+                if not await self._claim(row, tenure, attempt_id):
+                    return _LATER
+                outcome = await self._send(row, attempt_id, reply_to, lease, breaker)
+                return await self._persist(lambda: self._store(row, attempt_id, outcome, breaker))
 
     async def _respect(self, row: Row) -> Step:
         """Wait for a claim that is not ours; past its bound its outcome is unknown."""
         if row.wait_s > 0 or row.attempt_id is None:
             return Step(settled=False, hold_s=min(row.wait_s, CLAIM_POLL_S))
         reason = Reason("sender_lost", "The sender was lost before it stored an answer.")
-        await self._ambiguous(row, row.attempt_id, reason, wait_s=0)
+        before = replace(row, attempts=row.attempts - 1)
+        await self._ambiguous(before, row.attempt_id, reason)
         return _AGAIN
 
     async def _refuse_account(self, row: Row, tenure: Tenure) -> Step:
         attempt_id = new_id()
         with self._busy():
-            if await self._claim(row, tenure, attempt_id):
-                reason = Reason("unknown_account", f"There is no account {row.account!r} any more.")
-                await self._persist(lambda: self._results.refused(row, attempt_id, reason))
+            if not await self._claim(row, tenure, attempt_id):
+                return _LATER
+            reason = Reason("unknown_account", f"There is no account {row.account!r} any more.")
+            await self._persist(lambda: self._results.refused(row, attempt_id, reason))
         return _AGAIN
 
     async def _claim(self, row: Row, tenure: Tenure, attempt_id: UUID) -> bool:
+        if tenure.ended or not tenure.open.is_set():
+            return False
         trace.current.set(trace.proceed(row.traceparent))
         try:
             return await self._ledger.claim(row, tenure.epoch, attempt_id)
@@ -139,11 +139,17 @@ class Worker:
             if dependency_of(error) is None:
                 raise
             # The claim may stand although its answer was lost, and certainly nothing was sent.
-            await self._persist(lambda: self._ledger.put_back(row, attempt_id, wait_s=0))
+            reason = Reason("claim_lost", "The ledger was away when it was to be sent.")
+            await self._persist(lambda: self._put_back(row, attempt_id, reason, wait_s=0))
             return False
 
     async def _send(
-        self, row: Row, attempt_id: UUID, reply_to: str | None, lease: http.Lease
+        self,
+        row: Row,
+        attempt_id: UUID,
+        reply_to: str | None,
+        lease: http.Lease,
+        breaker: Breaker,
     ) -> Outcome:
         http.current.set(lease)
         delivery = Delivery(
@@ -153,7 +159,6 @@ class Worker:
             reference=str(_reference(row, attempt_id)),
             reply_to_provider_id=reply_to,
         )
-        breaker = self._sending.breaker(row.account)
         outcome, reached = await self._try(delivery, lease)
         if isinstance(outcome, Accepted):
             breaker.succeeded()
@@ -187,52 +192,64 @@ class Worker:
             code, detail = "connector_failed", type(error).__name__
         return SendError(verdict=verdict, code=code, detail=detail), False
 
-    async def _store(self, row: Row, attempt_id: UUID, outcome: Outcome) -> Step:
+    async def _store(self, row: Row, attempt_id: UUID, outcome: Outcome, breaker: Breaker) -> Step:
         """Store what an outcome means for the delivery."""
         if isinstance(outcome, Accepted):
             await self._results.accepted(row, attempt_id, outcome.provider_id)
             return Step(settled=True)
         reason = Reason(outcome.code, outcome.detail)
         if outcome.verdict is Verdict.AMBIGUOUS:
-            return await self._ambiguous(row, attempt_id, reason, wait_s=CLAIM_BOUND_S)
+            return await self._ambiguous(row, attempt_id, reason, free=breaker.is_open)
         if outcome.verdict is Verdict.ACCOUNT:
             self._sending.accounts.doubt(row.account, outcome)
-            await self._ledger.put_back(row, attempt_id, wait_s=0)
-            return _AGAIN
+            return await self._put_back(row, attempt_id, reason, wait_s=0)
         if outcome.verdict is Verdict.THROTTLED:
             wait_s = outcome.retry_after_s or RETRY_BASE_S
             if outcome.whole_account:
                 self._sending.quiet(row.account, wait_s)
-            await self._ledger.put_back(row, attempt_id, wait_s=wait_s)
-            return _AGAIN
-        if outcome.verdict is Verdict.RETRYABLE and await self._retry(row, attempt_id, reason):
-            return _AGAIN
+            return await self._put_back(row, attempt_id, reason, wait_s=wait_s)
+        if outcome.verdict is Verdict.RETRYABLE and await self._may_retry(row, breaker):
+            ceiling = min(RETRY_MAX_S, RETRY_BASE_S * 4**row.attempts)
+            wait_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
+            return await self._put_back(
+                row, attempt_id, reason, wait_s=wait_s, free=breaker.is_open
+            )
         await self._results.refused(row, attempt_id, reason)
         return Step(settled=True)
 
-    async def _retry(self, row: Row, attempt_id: UUID, reason: Reason) -> bool:
-        """Put a row back if it may be attempted again; while the provider is away that is free."""
-        breaker = self._sending.breaker(row.account)
-        last = row.attempts + 1 >= ATTEMPTS_MAX
-        if last and not breaker.is_open and not await self._sending.accounts.answers(row.account):
+    async def _may_retry(self, row: Row, breaker: Breaker) -> bool:
+        """Tell whether an attempt is left, or free because the provider is away."""
+        if row.attempts + 1 < ATTEMPTS_MAX:
+            return True
+        if not breaker.is_open and not await self._sending.accounts.answers(row.account):
             breaker.trip()
-        if last and not breaker.is_open:
-            return False
-        ceiling = min(RETRY_MAX_S, RETRY_BASE_S * 4**row.attempts)
-        wait_s = random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-        failure = None if breaker.is_open else reason
-        await self._ledger.put_back(row, attempt_id, wait_s=wait_s, failure=failure)
-        return True
+        return breaker.is_open
+
+    async def _put_back(
+        self, row: Row, attempt_id: UUID, reason: Reason, *, wait_s: float, free: bool = True
+    ) -> Step:
+        """Let a row that was not processed wait at the head of its lane.
+
+        If a successor went on without it meanwhile its place is lost: then it failed.
+        """
+        failure = None if free else reason
+        if not await self._ledger.put_back(row, attempt_id, wait_s=wait_s, failure=failure):
+            await self._results.refused(row, attempt_id, reason)
+        return _AGAIN
 
     async def _ambiguous(
-        self, row: Row, attempt_id: UUID, reason: Reason, *, wait_s: float
+        self, row: Row, attempt_id: UUID, reason: Reason, *, free: bool = False
     ) -> Step:
-        """Leave an outcome to evidence, or try again when the caller chose at least once."""
-        if row.at_least_once and row.attempts + 1 < ATTEMPTS_MAX:
-            await self._ledger.put_back(row, attempt_id, wait_s=wait_s, failure=reason)
+        """Leave an outcome to evidence, or try again when the caller chose at least once.
+
+        Evidence that comes soon spares the second send.
+        """
+        if row.at_least_once and (free or row.attempts + 1 < ATTEMPTS_MAX):
+            failure = None if free else reason
+            await self._ledger.put_back(row, attempt_id, wait_s=CLAIM_BOUND_S, failure=failure)
             return _AGAIN
         await self._results.unanswered(row, attempt_id, reason)
-        return Step(settled=True, hold_s=wait_s)
+        return Step(settled=True, hold_s=CLAIM_BOUND_S)
 
     async def _persist(self, store: Callable[[], Awaitable[T]]) -> T:
         """Store a result until it is stored: it is evidence that exists nowhere else."""

@@ -51,7 +51,10 @@ create table ledger.delivery (
 create index lane on ledger.delivery (channel, partition, conversation_id, recipient_id, position)
     where state in ('pending', 'sending', 'unknown');
 create index unreported on ledger.delivery (channel, partition) where not reported;
-create index outcome_unknown on ledger.delivery (channel, account, address) where state = 'unknown';
+create index outcome_unknown on ledger.delivery (channel, partition) where state = 'unknown';
+create index in_doubt on ledger.delivery (channel, account, address)
+    where state in ('sending', 'unknown') or (state = 'pending' and at_least_once)
+        or error_code = 'outcome_unknown';
 
 -- What a provider calls a message, ours or a customer's. Whichever comes first, the answer to a
 -- send or a webhook, makes the row: a status that is early waits in `parked`, and so does an echo

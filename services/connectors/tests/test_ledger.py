@@ -1,119 +1,18 @@
 """The ledger on a real PostgreSQL: who may send, what a result means, what evidence settles."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import msgspec
 import pytest
 
-from services.connectors.base import InboundMessage, Reference, StatusUpdate
-from services.connectors.echoes import Echoes
-from services.connectors.evidence import Evidence
-from services.connectors.ledger import CLAIM_BOUND_S, Ledger
-from services.connectors.outcomes import Outcomes
-from services.connectors.rows import Lane, Row
+from services.connectors.base import InboundMessage
+from services.connectors.ledger import CLAIM_BOUND_S
+from services.connectors.tests.bench import LANE, NOW, Bench, delivery, head, status
 from services.contracts.ids import inbound_id, new_id
 from services.contracts.records import Reason
 from services.contracts.status import OUTCOME_UNKNOWN, Status
-from services.runtime.postgres import Pool, Postgres, migrate, open_pool
 
 pytestmark = pytest.mark.connected
-
-CONVERSATION, RECIPIENT = uuid4(), uuid4()
-LANE = Lane(3, CONVERSATION, RECIPIENT)
-NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-async def pool(postgres_address: str, postgres_password: str) -> AsyncIterator[Pool]:
-    """Lend the database with the ledger's schema."""
-    pool = await open_pool(postgres_address, postgres_password)
-    await migrate(pool, "ledger", Path(__file__).parents[1] / "migrations")
-    yield pool
-    await pool.close()
-
-
-class Bench:
-    """One channel of its own, seen by two instances."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.channel = f"TEST_{uuid4().hex[:8].upper()}"
-        postgres = cast("Postgres", SimpleNamespace(pool=pool))
-        self.first = Ledger(postgres, self.channel, "first")
-        self.second = Ledger(postgres, self.channel, "second")
-        self.outcomes = Outcomes(postgres, self.channel)
-        self.echoes = Echoes(postgres, self.channel)
-        self.evidence = Evidence(postgres, self.channel)
-
-    async def claimed(self) -> tuple[Row, UUID]:
-        """Take one delivery in and claim it as the first instance."""
-        await self.first.take_in([delivery()])
-        epoch = (await self.first.own([3], {}))[3]
-        row = await head(self.first)
-        attempt = new_id()
-        assert await self.first.claim(row, epoch, attempt)
-        return row, attempt
-
-    async def age(self, seconds: float) -> None:
-        """Let claims be older than they are."""
-        await self.pool.execute(
-            "update ledger.delivery set claimed_at = claimed_at - $2 * interval '1 second'"
-            " where channel = $1",
-            self.channel,
-            seconds,
-        )
-
-
-@pytest.fixture
-async def bench(pool: Pool) -> Bench:
-    """A channel that no other test uses."""
-    return Bench(pool)
-
-
-def delivery(**changes: Any) -> Row:
-    """Return a new delivery in the lane."""
-    row = Row(
-        message_id=new_id(),
-        recipient_id=RECIPIENT,
-        part=0,
-        parts=1,
-        conversation_id=CONVERSATION,
-        partition=3,
-        account="main",
-        address="55",
-        content="oi",
-        reply_to=None,
-        at_least_once=False,
-        traceparent=None,
-        accepted_at=NOW,
-        state="pending",
-        replay_no=0,
-        attempts=0,
-        attempt_id=None,
-    )
-    return msgspec.structs.replace(row, **changes)
-
-
-async def head(ledger: Ledger) -> Row:
-    """Return the lane's head, which must be there."""
-    row = await ledger.head(LANE)
-    assert row is not None
-    return row
-
-
-def status(row: Row, attempt: UUID, kind: Status = Status.SENT, **changes: Any) -> StatusUpdate:
-    """Return a provider's status that echoes the attempt."""
-    reference = Reference(
-        message_id=row.message_id, recipient_id=row.recipient_id, part=0, attempt_id=attempt
-    )
-    update = StatusUpdate(provider_id="p1", status=kind, at=NOW, reference=str(reference))
-    return msgspec.structs.replace(update, **changes)
 
 
 async def test_intake_keeps_order_and_first_occurrences(bench: Bench) -> None:
@@ -143,6 +42,17 @@ async def test_a_zombie_cannot_claim(bench: Bench) -> None:
     assert not await bench.first.claim(row, old, new_id())
     assert await bench.second.claim(row, new, new_id())
     assert not await bench.second.claim(row, new, new_id())
+
+
+async def test_an_old_epoch_of_the_owner_itself_cannot_claim(bench: Bench) -> None:
+    """Who lost a partition and got it again has lanes of before, which may not send."""
+    await bench.first.take_in([delivery()])
+    old = (await bench.first.own([3], {}))[3]
+    await bench.second.own([3], {})
+    new = (await bench.first.own([3], {3: old}))[3]
+    row = await head(bench.first)
+    assert not await bench.first.claim(row, old, new_id())
+    assert await bench.first.claim(row, new, new_id())
 
 
 async def test_an_epoch_that_nobody_raised_is_kept(bench: Bench) -> None:
@@ -180,7 +90,7 @@ async def test_a_foreign_claim_is_respected_until_its_bound(bench: Bench) -> Non
     await bench.age(CLAIM_BOUND_S)
     row = await head(bench.second)
     assert row.wait_s == 0
-    report = await bench.outcomes.unanswered(row, attempt, Reason("sender_lost", "Lost."))
+    _, report, _ = await bench.outcomes.unanswered(row, attempt, Reason("sender_lost", "Lost."))
     assert report is not None
     assert report.status is Status.UNKNOWN
     assert await bench.second.head(LANE) is None
@@ -191,7 +101,7 @@ async def test_a_late_result_is_evidence(bench: Bench) -> None:
     row, attempt = await bench.claimed()
     await bench.second.own([3], {})
     await bench.outcomes.unanswered(row, attempt, Reason("sender_lost", "Lost."))
-    report, _ = await bench.outcomes.accepted(row, attempt, "p1")
+    _, report, _ = await bench.outcomes.accepted(row, attempt, "p1")
     assert report is not None
     assert report.status is Status.SENT
     assert await bench.outcomes.give_up([3], 0) == []
@@ -203,8 +113,10 @@ async def test_giving_up_is_reported_and_corrected_by_late_evidence(bench: Bench
     await bench.outcomes.unanswered(row, attempt, Reason("no_answer", "Reset."))
     await bench.age(10)
     assert await bench.outcomes.give_up([3], 60) == []
-    given_up = await bench.outcomes.give_up([3], 5)
-    assert [report.reason and report.reason.code for report in given_up] == [OUTCOME_UNKNOWN]
+    ((_, report, _),) = await bench.outcomes.give_up([3], 5)
+    assert report is not None
+    assert report.reason is not None
+    assert report.reason.code == OUTCOME_UNKNOWN
     placed = await bench.evidence.place("main", [status(row, attempt, Status.DELIVERED)])
     assert [record.status for record in placed] == [Status.DELIVERED]
     state = await bench.pool.fetchval(
@@ -231,7 +143,7 @@ async def test_a_status_before_its_answer_is_not_stuck(bench: Bench) -> None:
     row, attempt = await bench.claimed()
     early = status(row, attempt, Status.READ, reference=None)
     assert await bench.evidence.place("main", [early]) == []
-    _, parked = await bench.outcomes.accepted(row, attempt, "p1")
+    _, _, parked = await bench.outcomes.accepted(row, attempt, early.provider_id)
     assert [waiting.status for waiting in parked] == [Status.READ]
     placed = await bench.evidence.place("main", [early])
     assert [record.message_id for record in placed] == [row.message_id]
@@ -258,8 +170,8 @@ async def test_a_result_of_another_attempt_changes_nothing(bench: Bench) -> None
     """Only the attempt that holds the claim may fail it or put it back."""
     row, _ = await bench.claimed()
     stranger = new_id()
-    assert await bench.outcomes.refused(row, stranger, Reason("c", "d")) is None
-    assert await bench.outcomes.unanswered(row, stranger, Reason("c", "d")) is None
+    assert (await bench.outcomes.refused(row, stranger, Reason("c", "d"))).report is None
+    assert (await bench.outcomes.unanswered(row, stranger, Reason("c", "d"))).report is None
     await bench.first.put_back(row, stranger, wait_s=0, failure=Reason("c", "d"))
     assert (await head(bench.first)).state == "sending"
 
@@ -268,10 +180,11 @@ async def test_what_was_not_reported_is_found_by_the_next_owner(bench: Bench) ->
     """A result stored before a crash is told by the successor, once."""
     row, attempt = await bench.claimed()
     await bench.outcomes.accepted(row, attempt, "p1")
-    found = await bench.outcomes.unreported(3)
-    assert [report.message_id for report in found] == [row.message_id]
-    await bench.outcomes.mark_reported(found)
-    assert await bench.outcomes.unreported(3) == []
+    ((_, report, _),) = await bench.outcomes.unreported([3])
+    assert report is not None
+    assert report.message_id == row.message_id
+    await bench.outcomes.mark_reported([report])
+    assert await bench.outcomes.unreported([3]) == []
 
 
 async def test_replies_are_translated_both_ways(bench: Bench) -> None:
@@ -283,4 +196,4 @@ async def test_replies_are_translated_both_ways(bench: Bench) -> None:
     )
     assert await bench.evidence.name_inbound("main", [inbound]) == {"p1": row.message_id}
     theirs = inbound_id(bench.channel, "main", "p2")
-    assert await bench.first.provider_id_of(theirs, RECIPIENT) == "p2"
+    assert await bench.first.provider_id_of(theirs, row) == "p2"

@@ -1,0 +1,132 @@
+"""Accounts: stopped as soon as the provider refuses them, and back by themselves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from services.connectors import accounts as module
+from services.connectors.accounts import Accounts
+from services.connectors.base import NotWritten, SendError, Unanswered, Verdict
+from services.contracts.channels import AccountStatus, Capabilities, ChannelState
+
+
+def error(verdict: Verdict) -> SendError:
+    """Return an error of the provider."""
+    return SendError(verdict=verdict, code="code", detail="Detail.")
+
+
+class Site:
+    """Accounts of a channel whose provider says what a test wants, and what Consul is told."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+        self.says: SendError | Exception | None = None
+        self.checks = 0
+        self.told: list[ChannelState] = []
+        self.consul_away = False
+        connector = SimpleNamespace(
+            name="TEST",
+            accounts=("main",),
+            capabilities=Capabilities(receipts=(), text_length_max=1),
+            check_credentials=self.check,
+        )
+        app = SimpleNamespace(spawn=self.spawn, consul=SimpleNamespace(put=self.put))
+        self.accounts = Accounts(cast("Any", app), cast("Any", connector))
+
+    def spawn(self, _name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task."""
+        self.tasks.append(asyncio.create_task(work))
+
+    async def check(self, _account: str) -> SendError | None:
+        """Say what the provider says now."""
+        self.checks += 1
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+    async def put(self, _key: str, value: bytes, *, only_new: bool) -> None:
+        """Keep what Consul is told, if it is there."""
+        del only_new
+        if self.consul_away:
+            raise OSError("refused")
+        self.told.append(msgspec.json.decode(value, type=ChannelState))
+
+    def last(self) -> AccountStatus | None:
+        """Return the state that was told last."""
+        return self.told[-1].accounts["main"].status if self.told else None
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        """Wait for a condition."""
+        async with asyncio.timeout(5):
+            while not met():
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """Accounts that are checked often."""
+    monkeypatch.setattr(module, "RECHECK_S", 0.01)
+    site = Site()
+    yield site
+    for task in site.tasks:
+        task.cancel()
+    await asyncio.gather(*site.tasks, return_exceptions=True)
+
+
+async def test_a_refused_account_stops_at_once_and_comes_back(site: Site) -> None:
+    """Consul is told both times, and who waits goes on."""
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    site.says = error(Verdict.ACCOUNT)
+    site.accounts.doubt("main", error(Verdict.ACCOUNT))
+    waiting = asyncio.create_task(site.accounts.usable("main"))
+    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    checks = site.checks
+    await site.until(lambda: site.checks > checks + 2)
+    assert not waiting.done()
+    site.says = None
+    async with asyncio.timeout(5):
+        await waiting
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+
+
+@pytest.mark.parametrize(
+    "says", [NotWritten("refused"), Unanswered("reset"), error(Verdict.RETRYABLE)]
+)
+async def test_a_provider_that_is_away_says_nothing_of_an_account(
+    site: Site, says: SendError | Exception
+) -> None:
+    """One that is refused stays so until the provider accepts it."""
+    site.says = error(Verdict.ACCOUNT)
+    site.accounts.doubt("main", error(Verdict.ACCOUNT))
+    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    site.says = says
+    checks = site.checks
+    await site.until(lambda: site.checks > checks + 2)
+    assert site.last() is AccountStatus.REFUSED
+    assert not await site.accounts.answers("main")
+
+
+async def test_what_consul_was_not_told_it_is_told_later(site: Site) -> None:
+    """Soon, and its absence stops no account."""
+    site.says = error(Verdict.ACCOUNT)
+    site.accounts.doubt("main", error(Verdict.ACCOUNT))
+    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    site.consul_away, site.says = True, None
+    checks = site.checks
+    async with asyncio.timeout(5):
+        await site.accounts.usable("main")
+    await site.until(lambda: site.checks > checks + 2)
+    site.told.clear()
+    site.consul_away = False
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+
+
+@pytest.mark.parametrize("says", [None, error(Verdict.ACCOUNT), error(Verdict.THROTTLED)])
+async def test_a_provider_that_answers_is_well(site: Site, says: SendError | None) -> None:
+    """Whatever it says of the account."""
+    site.says = says
+    assert await site.accounts.answers("main")

@@ -1,0 +1,376 @@
+"""Lanes: order, bounds, takeovers and draining, with the ledger in memory."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.connectors import lanes as module
+from services.connectors.lanes import Lanes
+from services.connectors.ledger import CLAIM_BOUND_S
+from services.connectors.rows import Lane, Row
+from services.connectors.tests import doubles
+from services.connectors.worker import Step, Tenure
+from services.runtime.unavailable import Unavailable
+
+
+class Book:
+    """The ledger in memory: unfinished rows by lane, and the epochs."""
+
+    def __init__(self) -> None:
+        self.rows: defaultdict[Lane, list[Row]] = defaultdict(list)
+        self.epochs: Counter[int] = Counter()
+        self.heads = self.asked = 0
+        self.errors: list[Exception] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    def add(self, lane: Lane, account: str = "main") -> Row:
+        """Store a delivery at the tail of a lane."""
+        row = doubles.row(
+            partition=lane.partition,
+            conversation_id=lane.conversation_id,
+            recipient_id=lane.recipient_id,
+            account=account,
+        )
+        self.rows[lane].append(row)
+        return row
+
+    async def own(self, partitions: Sequence[int], held: dict[int, int]) -> dict[int, int]:
+        """Keep or raise epochs."""
+        if self.errors:
+            raise self.errors.pop(0)
+        for partition in partitions:
+            if held.get(partition) != self.epochs[partition]:
+                self.epochs[partition] += 1
+        return {partition: self.epochs[partition] for partition in partitions}
+
+    async def lanes(self, partition: int, account: str | None = None) -> list[tuple[Lane, str]]:
+        """Return lanes with rows as they were when asked."""
+        found = [
+            (lane, rows[0].account)
+            for lane, rows in self.rows.items()
+            if rows and lane.partition == partition and account in (None, rows[0].account)
+        ]
+        self.asked += 1
+        await self.reading.wait()
+        return found
+
+    async def head(self, lane: Lane) -> Row | None:
+        """Return the first row of a lane."""
+        self.heads += 1
+        await asyncio.sleep(0)
+        return self.rows[lane][0] if self.rows[lane] else None
+
+
+class Hands:
+    """A worker that finishes rows when it may, and keeps the order in which it did."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.done: list[Row] = []
+        self.at_hand: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.free: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.attempting: set[Any] = set()
+        self.uninterruptible = False
+        self.inverted: list[Row] = []
+        self.step = Step(settled=True)
+
+    async def work(self, row: Row, tenure: Tenure) -> Step:
+        """Finish a row once its account is free."""
+        await tenure.open.wait()
+        task = asyncio.current_task()
+        if self.uninterruptible:
+            self.attempting.add(task)
+        self.at_hand[row.account] += 1
+        self.most[row.account] = max(self.most[row.account], self.at_hand[row.account])
+        try:
+            await self.free[row.account].wait()
+        finally:
+            self.at_hand[row.account] -= 1
+            self.attempting.discard(task)
+        if self.step.settled:
+            if self.book.rows[row.lane][0] is not row:
+                self.inverted.append(row)
+            self.book.rows[row.lane].remove(row)
+            self.done.append(row)
+        return self.step
+
+
+class Site:
+    """Lanes of two accounts over a book."""
+
+    def __init__(self) -> None:
+        self.book, self.results, self.clock = Book(), doubles.Results(), doubles.Clock()
+        self.hands = Hands(self.book)
+        self.resumed: list[int] = []
+        self.lanes = Lanes(
+            cast("Any", self.book),
+            cast("Any", self.results),
+            cast("Any", self.hands),
+            self.clock,
+        )
+
+    def free(self, *accounts: str) -> None:
+        """Let accounts send."""
+        for account in accounts:
+            self.hands.free[account].set()
+
+    def deliver(self, lane: Lane, account: str = "main") -> Row:
+        """Store a delivery and say so, as the intake does."""
+        row = self.book.add(lane, account)
+        self.lanes.touch(lane, account, row)
+        return row
+
+    async def own(self, *partitions: int) -> None:
+        """Be assigned partitions and wait until they are loaded."""
+        self.lanes.revoked()
+        self.lanes.assigned(frozenset(partitions))
+        await self.until(
+            lambda: (
+                sorted(self.lanes.partitions) == sorted(partitions)
+                and all(p.loaded_at is not None for p in self.lanes._owned.values())
+            )
+        )
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        """Wait for a condition."""
+        async with asyncio.timeout(10):
+            while not met():
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """Lanes that run, with short pauses and little room."""
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    monkeypatch.setattr(module, "BUSY_MAX", 10)
+    site = Site()
+    tasks = [asyncio.create_task(work) for work in (site.lanes.run(), site.lanes.refill())]
+    yield site
+    for task in [*tasks, *site.lanes._tasks]:
+        task.cancel()
+    await asyncio.gather(*tasks, *site.lanes._tasks, return_exceptions=True)
+
+
+def lane(partition: int = 3, conversation: UUID | None = None) -> Lane:
+    """Return a lane."""
+    return Lane(partition, conversation or uuid4(), uuid4())
+
+
+async def test_a_lane_keeps_its_order(site: Site) -> None:
+    """What was there and what comes meanwhile goes out one by one, the first first."""
+    lanes = [lane() for _ in range(5)]
+    expected = {each: [site.book.add(each) for _ in range(3)] for each in lanes}
+    site.free("main")
+    await site.own(3)
+    for _ in range(20):
+        for each in lanes:
+            expected[each].append(site.deliver(each))
+        await asyncio.sleep(0)
+    await site.until(lambda: len(site.hands.done) == 5 * 23)
+    for each in lanes:
+        assert [row for row in site.hands.done if row.lane == each] == expected[each]
+
+
+async def test_an_idle_lane_begins_with_what_it_is_given(site: Site) -> None:
+    """Once the partition is known for long enough the ledger need not be asked."""
+    await site.own(3)
+    site.free("main")
+    site.deliver(lane())
+    await site.until(lambda: len(site.hands.done) == 1 and not site.lanes._tasks)
+    assert site.book.heads > 0
+    site.clock.now += CLAIM_BOUND_S
+    site.book.heads = 0
+    site.deliver(lane())
+    await site.until(lambda: len(site.hands.done) == 2 and not site.lanes._tasks)
+    assert site.book.heads == 0
+
+
+async def test_so_many_lanes_of_an_account_are_followed(site: Site) -> None:
+    """A backlog of any size holds a bounded number of tasks, and others are not starved."""
+    many = [lane(partition) for partition in (3, 4) for _ in range(60)]
+    for each in many:
+        site.book.add(each)
+    await site.own(3, 4)
+    assert len(site.lanes._tasks) == module.BUSY_MAX
+    site.free("second")
+    for _ in range(20):
+        site.deliver(lane(), "second")
+        await asyncio.sleep(0)
+    await site.until(lambda: len(site.hands.done) == 20)
+    site.free("main")
+    await site.until(lambda: len(site.hands.done) == 140)
+    assert max(site.hands.most.values()) <= module.BUSY_MAX
+    await site.until(lambda: not site.lanes._tasks)
+    assert not +site.lanes._busy
+
+
+async def test_room_in_one_partition_is_for_another(site: Site) -> None:
+    """Lanes of a partition that has none at work are not forgotten."""
+    for _ in range(module.BUSY_MAX):
+        site.book.add(lane(3))
+    await site.own(3)
+    site.book.add(lane(4))
+    await site.own(3, 4)
+    site.free("main")
+    await site.until(lambda: len(site.hands.done) == module.BUSY_MAX + 1)
+
+
+async def test_a_lane_that_waits_for_room_keeps_its_order(site: Site) -> None:
+    """A row that comes while older ones of its lane are found again is not taken for the head."""
+    site.clock.now += 1
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S
+    for _ in range(module.BUSY_MAX):
+        site.deliver(lane())
+    late = lane()
+    site.deliver(late)
+    site.book.reading.clear()
+    asked = site.book.asked
+    site.free("main")
+    await site.until(lambda: site.book.asked > asked and not site.lanes._tasks)
+    site.deliver(late)
+    site.deliver(late, "second")
+    site.free("second")
+    site.book.reading.set()
+    await site.until(lambda: len(site.hands.done) == module.BUSY_MAX + 3)
+    assert not site.hands.inverted
+
+
+async def test_a_rebalance_stops_new_work_and_goes_on(site: Site) -> None:
+    """Between revocation and assignment nothing is worked on; kept partitions go on then."""
+    await site.own(3)
+    site.free("main")
+    site.lanes.revoked()
+    assert site.lanes.partitions == []
+    site.deliver(lane())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not site.hands.done
+    await site.own(3)
+    await site.until(lambda: len(site.hands.done) == 1)
+    assert site.book.epochs[3] == 1
+
+
+async def test_a_lost_partition_ends_its_lanes(site: Site) -> None:
+    """Its waiting tasks go at once and leave their room; coming back it is loaded anew."""
+    rows = [site.book.add(lane(3)) for _ in range(module.BUSY_MAX)]
+    await site.own(3)
+    await site.until(lambda: site.hands.at_hand["main"] == module.BUSY_MAX)
+    await site.own(4)
+    await site.until(lambda: not site.lanes._tasks)
+    assert not +site.lanes._busy
+    site.book.epochs[3] += 1
+    site.free("main")
+    await site.own(3, 4)
+    await site.until(lambda: len(site.hands.done) == len(rows))
+    assert site.book.epochs[3] == 3
+
+
+async def test_an_attempt_at_hand_outlives_its_partition(site: Site) -> None:
+    """It ends by its result, never in the middle."""
+    site.hands.uninterruptible = True
+    site.book.add(lane(3))
+    await site.own(3)
+    await site.until(lambda: site.hands.at_hand["main"] == 1)
+    await site.own(4)
+    (task,) = site.lanes._tasks
+    assert not task.cancelling()
+    site.free("main")
+    await site.until(lambda: not site.lanes._tasks)
+    assert len(site.hands.done) == 1
+
+
+async def test_a_takeover_is_tried_until_the_ledger_is_there(site: Site) -> None:
+    """A dependency that is away delays a partition and loses nothing."""
+    site.book.add(lane())
+    site.free("main")
+    site.book.errors = [Unavailable("postgres"), OSError("reset")]
+    await site.own(3)
+    await site.until(lambda: len(site.hands.done) == 1)
+
+
+async def test_what_was_not_told_is_told_however_often_loading_fails(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition counts as loaded only when its reports are found too."""
+    resumed: list[int] = []
+
+    async def resume(partition: int) -> None:
+        resumed.append(partition)
+        if len(resumed) == 1:
+            raise Unavailable("postgres")
+
+    monkeypatch.setattr(site.results, "resume", resume)
+    await site.own(3)
+    assert resumed == [3, 3]
+
+
+async def test_draining_ends_what_waits_and_awaits_what_is_at_hand(site: Site) -> None:
+    """Results at hand are stored and told; nothing new begins, nothing is held."""
+    site.hands.uninterruptible = True
+    rows = [site.book.add(lane()) for _ in range(3)]
+    await site.own(3)
+    await site.until(lambda: site.hands.at_hand["main"] == 3)
+    site.hands.uninterruptible = False
+    site.deliver(lane())
+    await site.until(lambda: site.hands.at_hand["main"] == 4)
+    site.hands.step = Step(settled=True, hold_s=3600)
+    draining = asyncio.create_task(site.lanes.drain())
+    await site.until(lambda: site.hands.at_hand["main"] == 3)
+    site.deliver(rows[0].lane)
+    assert not draining.done()
+    site.free("main")
+    async with asyncio.timeout(5):
+        await draining
+    assert len(site.hands.done) == 3
+    assert site.results.flushed == 1
+
+
+async def test_a_lane_cancelled_before_it_began_leaves_no_trace(site: Site) -> None:
+    """A touch and the loss of the partition in the same moment."""
+    await site.own(3)
+    site.deliver(lane(3))
+    site.lanes._end(3)
+    await site.until(lambda: not site.lanes._tasks)
+    assert not +site.lanes._busy
+
+
+async def test_a_row_added_as_its_lane_ends_is_not_forgotten(site: Site) -> None:
+    """The lane has decided that it is done, and its task is not yet gone."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S
+    here = lane()
+    site.deliver(here)
+    (task,) = site.lanes._tasks
+    site.free("main")
+    # Among the callbacks of a finished task this one runs before the lanes' own.
+    callbacks = task._callbacks
+    own, context = callbacks[0]
+    task.remove_done_callback(own)
+    task.add_done_callback(lambda _: site.deliver(here))
+    task.add_done_callback(own, context=context)
+    await site.until(lambda: len(site.hands.done) == 2)
+
+
+async def test_a_row_that_fails_the_worker_does_not_stop_its_lane(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged and tried again."""
+    work, failures = site.hands.work, [ValueError("mistake"), Unavailable("postgres")]
+
+    async def fail(row: Row, tenure: Tenure) -> Step:
+        if failures:
+            raise failures.pop()
+        return await work(row, tenure)
+
+    monkeypatch.setattr(site.hands, "work", fail)
+    site.free("main")
+    site.book.add(lane())
+    await site.own(3)
+    await site.until(lambda: len(site.hands.done) == 1)
