@@ -56,6 +56,11 @@ deploy *service:
 chaos *arguments: parts
     @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m chaos "$@"
 
+# Send 5,000 messages through errors, lost answers, throttles, a kill and a restart, all at once
+[group('work')]
+storm *options: parts
+    @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m chaos.storm "$@"
+
 # Show the links through Toxiproxy and what they carried
 [group('work')]
 links *instance:

@@ -101,7 +101,9 @@ class Evidence:
                 subjects[name] = replace(
                     subject, current=subject.current or learns, settled=True, linked=True
                 )
-            elif learns and (subject.parts > 1 or update.status is Status.FAILED):
+            elif learns and (
+                subject.parts > 1 or update.status is Status.FAILED or not subject.current
+            ):
                 await self._learn(self._pool, subject, update)
             if learns and (told := await self._changed(subject, update)) is not None:
                 changed.append(told)

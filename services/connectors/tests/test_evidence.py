@@ -163,6 +163,17 @@ async def test_who_got_an_earlier_attempt_has_it(bench: Bench) -> None:
     assert bench.users.sees(row) == (0, Status.DELIVERED, None)
 
 
+async def test_who_got_what_failed_before_is_spared_the_next_attempt(bench: Bench) -> None:
+    """The provider takes a failure back: the row that waits for its next attempt is settled."""
+    row, first = await bench.claimed(delivery(at_least_once=True))
+    assert await bench.first.put_back(row, first, wait_s=0, failure=LOST)
+    await bench.hear(status(row, first, Status.FAILED))
+    assert await bench.state(row) == "pending"
+    await bench.hear(status(row, first, Status.DELIVERED))
+    assert await bench.first.head(LANE) is None
+    assert bench.users.sees(row) == (0, Status.DELIVERED, None)
+
+
 async def test_a_late_answer_to_a_part_counts_for_the_replay_of_another(bench: Bench) -> None:
     """The delivery is as often replayed as any of its parts."""
     rows = parts("a", "b")
