@@ -127,8 +127,11 @@ def _tell(judgement: Judgement, states: dict[UUID, FinalState]) -> Valid:
         f"{len(judgement.open)}, lost {len(judgement.lost)}, doubled {len(judgement.doubled)}, "
         f"reordered {len(judgement.reordered)}"
     )
+    failed = [m for m in judgement.lost if states[m].status == "FAILED"]
+    console.print(f"of the lost {len(failed)} are dead letters, with their reason")
     unfinished = [state for state in states.values() if state.status not in FINAL]
-    kept = judgement.kept and not unfinished and judgement.acknowledged > 0
+    broken = judgement.doubled or judgement.reordered or judgement.unexpected
+    kept = not broken and len(failed) == len(judgement.lost) and not unfinished
     return Valid.TRUE if kept else Valid.FALSE
 
 

@@ -16,6 +16,7 @@ RECHECK_S = 2.0
 """How soon an account is checked again that may not send, or of which Consul was not told."""
 RENEW_S = 300.0
 """How often a good account is checked."""
+_GOOD_ONCE = (AccountStatus.ENABLED, AccountStatus.SUSPENDED)
 _log = log(__name__)
 
 
@@ -83,6 +84,9 @@ class Accounts:
             _log.warning("credentials_not_checked", account=name, code=error.code)
 
     def _set(self, name: str, status: AccountStatus, detail: str | None) -> None:
+        before = self._states.get(name)
+        if status is AccountStatus.REFUSED and before is not None and before.status in _GOOD_ONCE:
+            status = AccountStatus.SUSPENDED
         self._states[name] = AccountState(
             status=status, checked_at=datetime.now(UTC), detail=detail
         )

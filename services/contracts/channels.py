@@ -17,9 +17,13 @@ SWITCHES_PREFIX = "chat4all/channel-switches/"
 
 
 class AccountStatus(StrEnum):
-    """Whether an account may be used: its credentials were accepted by the provider or not."""
+    """Whether an account may be used: its credentials were accepted by the provider or not.
+
+    A suspended one was accepted before: its messages are taken, and wait until it is again.
+    """
 
     ENABLED = "ENABLED"
+    SUSPENDED = "SUSPENDED"
     UNCHECKED = "UNCHECKED"
     REFUSED = "REFUSED"
 
@@ -48,5 +52,6 @@ class ChannelState(Struct, frozen=True, kw_only=True):
 
     @property
     def enabled(self) -> bool:
-        """True when at least one account may be used."""
-        return any(state.status is AccountStatus.ENABLED for state in self.accounts.values())
+        """True when messages are taken for at least one account."""
+        taken = (AccountStatus.ENABLED, AccountStatus.SUSPENDED)
+        return any(state.status in taken for state in self.accounts.values())

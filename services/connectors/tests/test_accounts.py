@@ -78,12 +78,12 @@ async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
 
 
 async def test_a_refused_account_stops_at_once_and_comes_back(site: Site) -> None:
-    """Consul is told both times, and who waits goes on."""
+    """Consul is told both times, and who waits goes on; messages are taken meanwhile."""
     await site.until(lambda: site.last() is AccountStatus.ENABLED)
     site.says = error(Verdict.ACCOUNT)
     site.accounts.doubt("main", error(Verdict.ACCOUNT))
     waiting = asyncio.create_task(site.accounts.usable("main"))
-    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    await site.until(lambda: site.last() is AccountStatus.SUSPENDED)
     checks = site.checks
     await site.until(lambda: site.checks > checks + 2)
     assert not waiting.done()
@@ -102,11 +102,11 @@ async def test_a_provider_that_is_away_says_nothing_of_an_account(
     """One that is refused stays so until the provider accepts it."""
     site.says = error(Verdict.ACCOUNT)
     site.accounts.doubt("main", error(Verdict.ACCOUNT))
-    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    await site.until(lambda: site.last() is AccountStatus.SUSPENDED)
     site.says = says
     checks = site.checks
     await site.until(lambda: site.checks > checks + 2)
-    assert site.last() is AccountStatus.REFUSED
+    assert site.last() is AccountStatus.SUSPENDED
     assert not await site.accounts.answers("main")
 
 
@@ -114,7 +114,7 @@ async def test_what_consul_was_not_told_it_is_told_later(site: Site) -> None:
     """Soon, and its absence stops no account."""
     site.says = error(Verdict.ACCOUNT)
     site.accounts.doubt("main", error(Verdict.ACCOUNT))
-    await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    await site.until(lambda: site.last() is AccountStatus.SUSPENDED)
     site.consul_away, site.says = True, None
     checks = site.checks
     async with asyncio.timeout(5):
@@ -130,3 +130,16 @@ async def test_a_provider_that_answers_is_well(site: Site, says: SendError | Non
     """Whatever it says of the account."""
     site.says = says
     assert await site.accounts.answers("main")
+
+
+async def test_an_account_that_was_never_good_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its channel takes no messages: they might wait for ever."""
+    monkeypatch.setattr(module, "RECHECK_S", 0.01)
+    site = Site()
+    site.says = error(Verdict.ACCOUNT)
+    try:
+        await site.until(lambda: site.last() is AccountStatus.REFUSED)
+    finally:
+        for task in site.tasks:
+            task.cancel()
+        await asyncio.gather(*site.tasks, return_exceptions=True)
