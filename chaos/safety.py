@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LEASE_S = 20.0
 """How long the dead man waits for a sign of life: longer than any step that blocks the runner."""
 HEAL_ATTEMPTS = 3
+HEAL_AGAIN_S = 0.5
+"""Each attempt waits for its own condition; this is between one that failed and the next."""
 
 
 class Busy(Exception):  # noqa: N818 - a refusal
@@ -119,7 +121,7 @@ async def _heal(record: Record, session: aiohttp.ClientSession) -> str | None:
                 await record.undo.apply(record.world, session)
         except Exception as error:  # noqa: BLE001 - the other records must be carried out too
             problem = f"{type(record.undo).__name__} failed: {error!r}"
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(HEAL_AGAIN_S)
         else:
             return None
     return problem

@@ -20,7 +20,6 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "already_resolved": (409, "The dead letter was replayed or dropped before."),
     "message_id_conflict": (409, "The message id was used for another message."),
     "identity_taken": (409, "The address belongs to another user."),
-    "user_in_use": (409, "The user takes part in what still exists."),
     "body_too_large": (413, "The body is larger than allowed."),
     "unsupported_media_type": (415, "The body must be application/json."),
     "misdirected": (421, "This address belongs to another service now."),
