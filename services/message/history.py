@@ -8,7 +8,6 @@ and one of their conversations serve all who came meanwhile, so a place costs no
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from uuid import UUID
 
 from msgspec import Struct
@@ -21,6 +20,7 @@ from services.message.store import MessageStore, to_document
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Mongo
+from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 APPENDS_MAX = 100
@@ -31,6 +31,7 @@ ROUNDS_MAX = 10
 PATIENCE_ROUNDS = 3
 """How long somebody who took a place may need to count it before others do."""
 DUPLICATE_KEY = 11000
+_log = log(__name__)
 
 
 class Entry(Struct, frozen=True):
@@ -81,17 +82,21 @@ class History:
         if self._counting is not None:
             await asyncio.shield(self._counting)
 
+    async def _finish_counting(self) -> None:
+        """Wait for the batch before; if it could not be counted, a later one finds its place."""
+        try:
+            await self.counted()
+        except Exception as error:  # noqa: BLE001 - the places are unique all the same
+            _log.warning("history_not_counted", error=repr(error)[:200])
+        self._counting = None
+
     async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
         outcomes: dict[int, Appended | None] = {}
         for attempt in range(ROUNDS_MAX):
             waiting = {index: entry for index, entry in enumerate(entries) if index not in outcomes}
             if not waiting:
                 return [outcomes[index] for index in range(len(entries))]
-            with suppress(Exception):
-                # Whoever waited for it was told; behind a conversation that is not counted the
-                # next place is found all the same.
-                await self.counted()
-            self._counting = None
+            await self._finish_counting()
             heads = await self._heads({entry.message.conversation_id for entry in waiting.values()})
             placed = _place(waiting, heads)
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
