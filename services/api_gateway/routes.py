@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 
+import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from services.api_gateway.access import access, allowed, is_account
 from services.api_gateway.docs import OPEN_PATHS
@@ -47,6 +49,12 @@ _OURS = {
 _PROVIDERS = ("content-type", "user-agent")
 
 
+class _Addressed(Struct):
+    """What of a new message says where it belongs."""
+
+    conversation_id: str
+
+
 class GatewayRoutes:
     """Forwards what may pass."""
 
@@ -55,6 +63,7 @@ class GatewayRoutes:
         self._keys = keys
         self._channels = channels
         self._in_flight: defaultdict[str, int] = defaultdict(int)
+        self._addressed = msgspec.json.Decoder(_Addressed)
 
     async def guard(self, request: web.Request) -> None:
         """Let webhooks pass to be verified by their connector, and all else by its API key.
@@ -99,6 +108,13 @@ class GatewayRoutes:
         finally:
             self._in_flight[channel] -= 1
 
+    def _conversation_of(self, body: bytes | None) -> str | None:
+        """Return whose instance a new message is for: the one that remembers its conversation."""
+        try:
+            return self._addressed.decode(body or b"").conversation_id
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
     async def _forward(
         self,
         request: web.Request,
@@ -108,6 +124,7 @@ class GatewayRoutes:
         headers: dict[str, str],
     ) -> web.Response:
         headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+        accepting = (request.method, path) == ACCEPTING
         answer = await self._siblings.request(
             service,
             request.method,
@@ -115,7 +132,8 @@ class GatewayRoutes:
             body=body,
             headers=headers,
             timeout_s=CALL_TIMEOUT_S,
-            repeatable=request.method == "GET" or (request.method, path) == ACCEPTING,
+            repeatable=request.method == "GET" or accepting,
+            key=self._conversation_of(body) if accepting else None,
         )
         return _answer(answer)
 

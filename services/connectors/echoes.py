@@ -80,24 +80,31 @@ class Echoes:
 
     async def place(self, account: str, echoes: Sequence[Echo]) -> list[Settled]:
         """Keep the echoes of what has no answer yet; return what they settle at once."""
-        settled: list[Settled] = []
-        for echo in echoes:
-            is_open = await self._pool.fetchval(
-                """
-                insert into ledger.provider_message as p (channel, account, provider_id, echo)
-                values ($1, $2, $3, $4)
-                on conflict (channel, account, provider_id) do update set echo = excluded.echo
-                    where p.message_id is null
-                returning true
-                """,
-                self._channel,
-                account,
-                echo.provider_id,
-                _key(echo.address, echo.content),
-            )
-            if is_open:
-                settled += await self._look(account, echo.provider_id)
-        return settled
+        keys = {echo.provider_id: _key(echo.address, echo.content) for echo in echoes}
+        if not keys:
+            return []
+        # In the order of their names: whoever else writes several of them does that too.
+        kept = await self._pool.fetch(
+            """
+            insert into ledger.provider_message as p (channel, account, provider_id, echo)
+            select $1, $2, name, key from unnest($3::text[], $4::text[]) as e (name, key)
+            order by name
+            on conflict (channel, account, provider_id) do update set echo = excluded.echo
+                where p.message_id is null
+            returning provider_id
+            """,
+            self._channel,
+            account,
+            list(keys),
+            list(keys.values()),
+        )
+        is_open = {row["provider_id"] for row in kept}
+        return [
+            settled
+            for name in keys
+            if name in is_open
+            for settled in await self._look(account, name)
+        ]
 
     async def look(self) -> list[Settled]:
         """Return what is settled by echoes that wait."""

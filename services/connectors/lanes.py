@@ -1,7 +1,7 @@
 """Owned partitions and their lanes: who may hand out work, and one task for each busy lane."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -16,16 +16,34 @@ from services.runtime.unavailable import dependency_of
 RETRY_S = 0.2
 BUSY_MAX = 1000
 """Lanes of one account that are followed at once; the ledger remembers the others."""
+AHEAD_MAX = 4
+"""Rows of one lane that are remembered here as well."""
 _log = log(__name__)
 
 
 @dataclass(eq=False, slots=True)
 class _Busy:
-    """A lane with a task that follows it; `more` says that rows were added meanwhile."""
+    """A lane with a task that follows it.
+
+    `rows` are its next ones as far as they are known here; None says that only the ledger knows
+    them. `more` says that there are others behind.
+    """
 
     account: str
-    task: asyncio.Task[None]
+    rows: deque[Row] | None
+    task: asyncio.Task[None] | None = None
     more: bool = False
+
+    def add(self, row: Row | None) -> None:
+        """Note what was added to the lane; None is a row that may stand anywhere in it."""
+        if self.rows is None or row is None or self.more or len(self.rows) >= AHEAD_MAX:
+            self.more = True
+        else:
+            self.rows.append(row)
+
+    def doubt(self) -> None:
+        """Believe only the ledger from now on: the row at hand may still be the first."""
+        self.rows, self.more = None, True
 
 
 @dataclass(eq=False, slots=True)
@@ -111,23 +129,24 @@ class Lanes(Assignments):
                         await asyncio.sleep(RETRY_S)
 
     def touch(self, lane: Lane, account: str, row: Row | None = None) -> None:
-        """Say that a lane has work; `row` is its head if the lane is idle."""
+        """Say that a lane has work; `row` is its last if it was added just now."""
         partition = self._owned.get(lane.partition)
         if partition is None or self._draining:
             return
         busy = partition.busy.get(lane)
         if busy is not None:
-            busy.more = True
+            busy.add(row)
             return
         if self._busy[account] >= BUSY_MAX:
             partition.waiting.add(account)
             return
-        head = row if self._knows_idle(partition) else None
-        task = asyncio.create_task(self._follow(partition, lane, head), name="lane")
-        partition.busy[lane] = _Busy(account, task)
+        rows = deque([row]) if row is not None and self._knows_idle(partition) else None
+        busy = _Busy(account, rows)
+        partition.busy[lane] = busy
+        busy.task = asyncio.create_task(self._follow(partition, lane, busy), name="lane")
         self._busy[account] += 1
-        self._tasks.add(task)
-        task.add_done_callback(lambda task: self._left(partition, lane, task))
+        self._tasks.add(busy.task)
+        busy.task.add_done_callback(lambda task: self._left(partition, lane, task))
 
     async def drain(self) -> None:
         """Hand out no more work and return when every attempt at hand has its result stored."""
@@ -181,7 +200,7 @@ class Lanes(Assignments):
         if partition is not None:
             partition.ended = True
             partition.open.set()
-            self._cancel(busy.task for busy in partition.busy.values())
+            self._cancel(busy.task for busy in partition.busy.values() if busy.task is not None)
 
     def _cancel(self, tasks: Iterable[asyncio.Task[None]]) -> None:
         """End tasks that have no attempt at hand; the others end when its result is stored."""
@@ -194,35 +213,37 @@ class Lanes(Assignments):
         self._tasks.discard(task)
         busy = partition.busy.pop(lane)
         self._busy[busy.account] -= 1
-        if busy.more and not partition.ended:
+        if (busy.rows or busy.more) and not partition.ended:
             self.touch(lane, busy.account)
         if any(each.waiting for each in self._owned.values()):
             self._room.set()
 
-    async def _follow(self, partition: _Partition, lane: Lane, head: Row | None) -> None:
+    async def _follow(self, partition: _Partition, lane: Lane, busy: _Busy) -> None:
         """Bring the rows of a lane to their end, the first first, until there is none."""
-        busy = partition.busy[lane]
         while not (partition.ended or self._draining):
-            row, head = head, None
             try:
-                if await self._step(partition, lane, busy, row):
+                if await self._step(partition, lane, busy):
                     return
             except Exception as error:  # noqa: BLE001 - a lane goes on, whatever one row did
+                busy.doubt()
                 if dependency_of(error) is None:
                     _log.error("lane_failed", exc_info=error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _step(
-        self, partition: _Partition, lane: Lane, busy: _Busy, given: Row | None
-    ) -> bool:
-        """Work on a row that was given, else on the lane's head; True when the lane is done."""
-        if given is None:
-            busy.more = False
-        row = given or await self._ledger.head(lane)
+    async def _step(self, partition: _Partition, lane: Lane, busy: _Busy) -> bool:
+        """Work on the first row of a lane; True when there is none behind it."""
+        row = busy.rows.popleft() if busy.rows else None
+        is_known = row is not None
+        if row is None:
+            busy.rows, busy.more = None, False
+            row = await self._ledger.head(lane)
         if row is None:
             return not busy.more
         step = await self._worker.work(row, partition)
         if step.hold_s > 0 and not self._draining:
             await asyncio.sleep(step.hold_s)
-        # Behind a row that was given stands only what was added since; behind a head, anything.
-        return step.settled and given is not None and not busy.more
+        if not is_known:
+            return False
+        if not step.settled:
+            busy.doubt()
+        return not busy.rows and not busy.more

@@ -16,7 +16,7 @@ from services.runtime.batches import Batches
 from services.runtime.postgres import Pool, Postgres
 
 BATCH_MAX = 100
-PACE_S = 0.01
+PACE_S = 0.025
 """Results that come this close together share a write."""
 EARLIER_PART_FAILED = "earlier_part_failed"
 

@@ -15,7 +15,7 @@ from services.runtime.app import App
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
-FLUSH_INTERVAL_S = 0.05
+FLUSH_INTERVAL_S = 0.2
 BATCH_MAX = 100
 BATCH_SIZE_MAX_BYTES = 200_000
 POSTS_MAX = 16
@@ -116,7 +116,7 @@ class Counters:
 
 
 class Webhooks:
-    """One heap of timed updates, looked at every 20 ms; full batches leave at once."""
+    """One heap of timed updates, looked at a few times a second."""
 
     def __init__(self, app: App[Any], url: str, wire: Wire, patience: Patience) -> None:
         self._app = app

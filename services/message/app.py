@@ -35,8 +35,8 @@ from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_PACE_S = 0.2
-"""Statuses of one message that come this close together are written at once."""
+STATUS_REST_MAX_S = 0.4
+"""The longer, the more statuses of one message are written at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"
 LETTERS_GROUP = "message-dead-letters"
@@ -53,7 +53,7 @@ def build(app: App[MessageConfig]) -> None:
         group=STATUS_GROUP,
         topic=STATUS_UPDATES,
         handle=StatusConsumer(shared.messages, shared.letters, producer).handle,
-        pace_s=STATUS_PACE_S,
+        rest_max_s=STATUS_REST_MAX_S,
     )
     Consumer(
         app,
@@ -101,7 +101,7 @@ def serve(app: App[MessageConfig], mongo: Mongo, producer: Producer) -> Shared:
     )
     public = (
         MessageRoutes(acceptance, messages, conversations, Reading(messages, producer)),
-        ConversationRoutes(conversations, people, channels),
+        ConversationRoutes(conversations, history, people, channels),
         ChannelRoutes(channels),
         LetterRoutes(letters, Replay(letters, messages, producer)),
     )

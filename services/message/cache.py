@@ -28,3 +28,7 @@ class Cache(Generic[K, V]):
         self._entries.move_to_end(key)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
+
+    def drop(self, key: K) -> None:
+        """Forget what is kept under a key."""
+        self._entries.pop(key, None)

@@ -17,6 +17,7 @@ from services.message.conversations import (
     check_participants,
     open_conversation,
 )
+from services.message.history import History
 from services.message.messages import now
 from services.message.people import KnownPeople
 from services.message.routes import ConversationPath
@@ -66,9 +67,14 @@ class ConversationRoutes:
     """Answers for conversations."""
 
     def __init__(
-        self, conversations: ConversationStore, people: KnownPeople, channels: Channels
+        self,
+        conversations: ConversationStore,
+        history: History,
+        people: KnownPeople,
+        channels: Channels,
     ) -> None:
         self._conversations = conversations
+        self._history = history
         self._people = people
         self._channels = channels
 
@@ -125,21 +131,24 @@ class ConversationRoutes:
         person = _known(people, body.user_id, "user_id")
         participant = Participant(user_id=person.user_id, kind=person.kind, joined_at=now())
         changed = await self._conversations.add_participant(path.conversation_id, participant)
-        if changed is not None:
-            return conversation_view(changed)
-        unchanged = await self._find(path.conversation_id)
-        if unchanged.participant(body.user_id) is None:
+        conversation = changed or await self._find(path.conversation_id)
+        if conversation.participant(body.user_id) is None:
             raise Problem(
                 "invalid_field",
                 f"At most {PARTICIPANTS_MAX} people take part; remove somebody first.",
                 field="user_id",
             )
-        return conversation_view(unchanged)
+        await self._history.fence(path.conversation_id)
+        return conversation_view(conversation)
 
     @endpoint("DELETE", "/api/v1/conversations/{conversation_id}/participants/{user_id}")
     async def remove_participant(self, path: ParticipantPath) -> None:
         """Let somebody take part no more."""
-        if await self._conversations.remove_participant(path.conversation_id, path.user_id) is None:
+        left = await self._conversations.remove_participant(path.conversation_id, path.user_id)
+        if left is None:
+            await self._find(path.conversation_id)
+        await self._history.fence(path.conversation_id)
+        if left is None:
             raise Problem("not_found")
 
     @endpoint("POST", "/api/v1/conversations/{conversation_id}/archive")

@@ -1,8 +1,10 @@
 """Puts messages into the histories of their conversations: a place for each, many at a time.
 
 A place is the next number behind the conversation's last one. The unique index on (conversation,
-place) decides between instances; who loses looks again. One reading, one write of the messages
-and one of their conversations serve all who came meanwhile, so a place costs no turn of its own.
+place) decides between instances; who loses looks again. So the end of a history is remembered
+until somebody else goes on with it, and one write of the messages and one of their conversations
+serve all who came meanwhile. A change of who takes part takes a place too, as a fence: whoever
+remembers an older end meets it before anything is stored on old knowledge.
 """
 
 import asyncio
@@ -13,13 +15,15 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 from pymongo import DESCENDING, UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from services.contracts.ids import new_id
+from services.message.cache import Cache
 from services.message.messages import Message
-from services.message.store import MessageStore, to_document
+from services.message.store import HOLDS_MESSAGE, MessageStore, to_document
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
-from services.runtime.mongo import Mongo
+from services.runtime.mongo import Document, Mongo
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
@@ -30,6 +34,9 @@ ROUNDS_MAX = 10
 """How often others may take the places that one batch is after."""
 PATIENCE_ROUNDS = 3
 """How long somebody who took a place may need to count it before others do."""
+HEADS_MAX = 20_000
+HEAD_AGE_MAX_S = 60.0
+"""By then it shows if somebody changed the participants and died before the fence stood."""
 DUPLICATE_KEY = 11000
 _log = log(__name__)
 
@@ -52,10 +59,11 @@ class Appended(Struct, frozen=True):
 
 
 class _Head(Struct, frozen=True):
-    """Where a conversation stands."""
+    """Where a conversation stands, and when (loop time) that was read."""
 
     seq: int
     version: int
+    read_at: float
 
 
 class History:
@@ -65,9 +73,11 @@ class History:
         self._mongo = mongo
         self._messages = messages
         self._counting: asyncio.Task[None] | None = None
+        self._heads: Cache[UUID, _Head] = Cache(HEADS_MAX)
         self._appends: Batches[Entry, Appended | None] = Batches(
             self._append_many, APPENDS_MAX, PACE_S
         )
+        self._counts: Batches[Collection[Message], None] = Batches(self._count_many, APPENDS_MAX)
 
     async def append(self, message: Message, version: int | None = None) -> Appended | None:
         """Store a message behind the last of its conversation.
@@ -82,50 +92,89 @@ class History:
         if self._counting is not None:
             await asyncio.shield(self._counting)
 
-    async def _finish_counting(self) -> None:
-        """Wait for the batch before; if it could not be counted, a later one finds its place."""
-        try:
-            await self.counted()
-        except Exception as error:  # noqa: BLE001 - the places are unique all the same
-            _log.warning("history_not_counted", error=repr(error)[:200])
-        self._counting = None
-
     async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
         outcomes: dict[int, Appended | None] = {}
         for attempt in range(ROUNDS_MAX):
             waiting = {index: entry for index, entry in enumerate(entries) if index not in outcomes}
             if not waiting:
                 return [outcomes[index] for index in range(len(entries))]
-            await self._finish_counting()
-            heads = await self._heads({entry.message.conversation_id for entry in waiting.values()})
+            heads = await self._find_heads(waiting.values())
             placed = _place(waiting, heads)
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
             refused = await self._insert(placed)
+            self._remember(placed, refused, heads)
             stored = {index: placed[index] for index in placed.keys() - refused}
             outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
             if stored:
-                self._counting = asyncio.create_task(
-                    self._advance(stored.values()), name="history-count"
-                )
+                self._count(stored.values())
             if refused:
                 repeated, behind = await self._settle({i: placed[i] for i in refused}, heads)
                 outcomes.update(repeated)
                 if attempt >= PATIENCE_ROUNDS:
                     for conversation_id in behind:
                         await self._recount(conversation_id)
-        raise Unavailable(MONGODB, "others keep taking the next places of a conversation")
+        raise _overtaken()
 
-    async def _heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
+    async def fence(self, conversation_id: UUID) -> None:
+        """Take a conversation's next place for no message: who takes part has changed."""
+        for _ in range(ROUNDS_MAX):
+            self._heads.drop(conversation_id)
+            query = {"conversation_id": conversation_id}
+            async with self._mongo.database() as database:
+                last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
+                seq = last["seq"] + 1 if last is not None else 1
+                try:
+                    await database.messages.insert_one({"_id": new_id(), **query, "seq": seq})
+                except DuplicateKeyError:
+                    continue
+                await database.conversations.update_one(
+                    {"_id": conversation_id}, {"$max": {"seq": seq}}
+                )
+                return
+        raise _overtaken()
+
+    async def _find_heads(self, entries: Collection[Entry]) -> dict[UUID, _Head]:
+        """Return the heads that are remembered as the messages were made for, and read the rest."""
+        since = asyncio.get_running_loop().time() - HEAD_AGE_MAX_S
+        heads: dict[UUID, _Head] = {}
+        unknown: set[UUID] = set()
+        for entry in entries:
+            conversation_id = entry.message.conversation_id
+            head = self._heads.get(conversation_id)
+            if head is None or head.read_at < since or entry.version not in (None, head.version):
+                unknown.add(conversation_id)
+            else:
+                heads[conversation_id] = head
+        return heads | await self._read_heads(unknown)
+
+    async def _read_heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
+        if not conversation_ids:
+            return {}
+        if self._counting is not None:
+            await asyncio.wait([self._counting])
         query = {"_id": {"$in": list(conversation_ids)}}
+        read_at = asyncio.get_running_loop().time()
         async with self._mongo.database() as database:
             found = database.conversations.find(query, {"seq": True, "version": True})
-            return {one["_id"]: _Head(one["seq"], one["version"]) async for one in found}
+            return {one["_id"]: _Head(one["seq"], one["version"], read_at) async for one in found}
+
+    def _remember(
+        self, placed: Mapping[int, Message], refused: Collection[int], heads: Mapping[UUID, _Head]
+    ) -> None:
+        """Note where histories end now; where somebody else went on, that has to be read again."""
+        for message in placed.values():
+            head = heads[message.conversation_id]
+            self._heads.put(message.conversation_id, replace(head, seq=message.seq))
+        for index in refused:
+            self._heads.drop(placed[index].conversation_id)
 
     async def _insert(self, placed: Mapping[int, Message]) -> set[int]:
         """Store messages in one write; return which of them an index refused."""
         if not placed:
             return set()
         indexes, documents = list(placed), [to_document(message) for message in placed.values()]
+        for message in placed.values():
+            self._heads.drop(message.conversation_id)
         try:
             async with self._mongo.database() as database:
                 await database.messages.insert_many(documents, ordered=False)
@@ -138,8 +187,15 @@ class History:
             return {indexes[one["index"]] for one in details["writeErrors"]}
         return set()
 
-    async def _advance(self, stored: Collection[Message]) -> None:
-        """Count stored messages in their conversations; something was said in them again."""
+    def _count(self, stored: Collection[Message]) -> None:
+        """Begin to count stored messages; if that fails, a later one finds its place anyway."""
+        task = asyncio.create_task(self._counts.add(stored), name="history-count")
+        task.add_done_callback(_log_failure)
+        self._counting = task
+
+    async def _count_many(self, batches: Sequence[Collection[Message]]) -> list[None]:
+        """Count messages in their conversations; something was said in them again."""
+        stored = [message for batch in batches for message in batch]
         last = {message.conversation_id: message for message in stored}
         counts = Counter(message.conversation_id for message in stored)
         updates = [
@@ -153,9 +209,9 @@ class History:
             )
             for conversation_id, message in last.items()
         ]
-        if updates:
-            async with self._mongo.database() as database:
-                await database.conversations.bulk_write(updates, ordered=False)
+        async with self._mongo.database() as database:
+            await database.conversations.bulk_write(updates, ordered=False)
+        return [None] * len(batches)
 
     async def _settle(
         self, refused: Mapping[int, Message], heads: Mapping[UUID, _Head]
@@ -184,13 +240,10 @@ class History:
             last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
             if last is None:
                 return
-            count = await database.messages.count_documents(query)
+            count = await database.messages.count_documents({**query, **HOLDS_MESSAGE})
             await database.conversations.update_one(
                 {"_id": conversation_id, "seq": {"$lt": last["seq"]}},
-                {
-                    "$set": {"seq": last["seq"], "message_count": count},
-                    "$max": {"last_activity_at": last["accepted_at"]},
-                },
+                {"$set": {"seq": last["seq"], "message_count": count}, **_activity(last)},
             )
 
 
@@ -206,3 +259,18 @@ def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[in
         places[conversation_id] += 1
         placed[index] = replace(entry.message, seq=places[conversation_id])
     return placed
+
+
+def _log_failure(counting: asyncio.Task[None]) -> None:
+    if not counting.cancelled() and (error := counting.exception()) is not None:
+        _log.warning("history_not_counted", error=repr(error)[:200])
+
+
+def _activity(last: Document) -> Document:
+    """Return how a conversation's last activity changes by its last place, if that is a message."""
+    accepted_at = last.get("accepted_at")
+    return {} if accepted_at is None else {"$max": {"last_activity_at": accepted_at}}
+
+
+def _overtaken() -> Unavailable:
+    return Unavailable(MONGODB, "others keep taking the next places of a conversation")

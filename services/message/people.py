@@ -11,7 +11,7 @@ from services.runtime.unavailable import Unavailable
 
 USER = "user"
 PEOPLE_MAX = 20_000
-FRESH_S = 5.0
+FRESH_S = 30.0
 STALE_S = 60.0
 """How long an address serves that nobody could confirm: the router resolves it anew anyway."""
 T = TypeVar("T")

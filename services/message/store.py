@@ -43,6 +43,8 @@ INDEXES = {
     ],
     "dead_letters": [IndexModel([("at", DESCENDING), ("_id", DESCENDING)])],
 }
+HOLDS_MESSAGE: Document = {"direction": {"$exists": True}}
+"""Of the places in a history, those that are no fence."""
 _UNCHANGED = (UUID, datetime)
 _DIRECTIONS = {Order.ASC: ("$gt", ASCENDING), Order.DESC: ("$lt", DESCENDING)}
 S = TypeVar("S", bound=Struct)
@@ -159,7 +161,7 @@ class MessageStore:
     ) -> list[Message]:
         """Return messages of a conversation by seq, from behind a place on."""
         comparison, direction = _DIRECTIONS[order]
-        query: Document = {"conversation_id": conversation_id}
+        query: Document = {"conversation_id": conversation_id, **HOLDS_MESSAGE}
         if after is not None:
             query["seq"] = {comparison: after}
         async with self._mongo.database() as database:

@@ -1,6 +1,7 @@
 """Finds the instances of other services through Consul, and chooses among them."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
@@ -53,14 +54,19 @@ class Upstream:
         if self.endpoints:
             self.known.set()
 
-    def choose(self, now: float, avoid: Endpoint | None = None) -> Endpoint:
-        """Return the less busy of two instances drawn; raise Unavailable when there is none."""
+    def choose(self, now: float, avoid: Endpoint | None = None, key: str | None = None) -> Endpoint:
+        """Return the less busy of two instances drawn; raise Unavailable when there is none.
+
+        With a key it is the same one for everybody who asks, as long as the instances stay.
+        """
         if self._emptied_at is not None and now > self._emptied_at + EMPTY_GRACE_S:
             self.endpoints = ()
         standing = [end for end in self.endpoints if end is not avoid] or list(self.endpoints)
         if not standing:
             raise Unavailable(self.name, "no instance passes its checks")
         pool = [end for end in standing if end.ejected_until <= now] or standing
+        if key is not None:
+            return max(pool, key=lambda end: _rank(key, end))
         drawn = random.sample(pool, min(2, len(pool)))
         return min(drawn, key=lambda end: end.in_flight)
 
@@ -132,6 +138,10 @@ class Discovery:
         async for entries in answers:
             found = {_address(entry) for entry in entries}
             upstream.update(found, asyncio.get_running_loop().time())
+
+
+def _rank(key: str, endpoint: Endpoint) -> bytes:
+    return hashlib.blake2b(f"{key} {endpoint.address}".encode(), digest_size=8).digest()
 
 
 def _address(entry: dict[str, Any]) -> tuple[str, int]:

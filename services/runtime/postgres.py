@@ -14,7 +14,7 @@ from services.runtime.unavailable import Unavailable, register
 
 NAME = "postgres"
 USER = DATABASE = "chat4all"
-POOL_SIZE_MAX = 16
+POOL_SIZE_MAX = 6
 OPERATION_TIMEOUT_S = 5.0
 RETRY_S = 0.5
 _MIGRATION_LOCK = 0x63686174

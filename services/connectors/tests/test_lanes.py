@@ -191,6 +191,46 @@ async def test_an_idle_lane_begins_with_what_it_is_given(site: Site) -> None:
     assert site.book.heads == 0
 
 
+async def test_a_busy_lane_remembers_what_comes_next(site: Site) -> None:
+    """A few rows behind the one at hand need no reading either, and keep their order."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S + 1
+    busy = lane()
+    rows = [site.deliver(busy) for _ in range(module.AHEAD_MAX)]
+    site.free("main")
+    await site.until(lambda: not site.lanes._tasks)
+    assert site.hands.done == rows
+    assert site.book.heads == 0
+
+
+async def test_more_than_is_remembered_is_read(site: Site) -> None:
+    """Rows beyond the bound are found in the ledger, behind those that are remembered."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S + 1
+    busy = lane()
+    rows = [site.deliver(busy) for _ in range(4 + module.AHEAD_MAX)]
+    site.free("main")
+    await site.until(lambda: not site.lanes._tasks)
+    assert site.hands.done == rows
+    assert site.book.heads > 0
+
+
+async def test_a_row_that_is_not_settled_is_not_overtaken(site: Site) -> None:
+    """What is remembered behind a row that has to wait does not go before it."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S + 1
+    site.hands.step = Step(settled=False)
+    busy = lane()
+    rows = [site.deliver(busy) for _ in range(3)]
+    site.free("main")
+    await site.until(lambda: site.book.heads > 0)
+    site.hands.step = Step(settled=True)
+    await site.until(lambda: not site.lanes._tasks)
+    assert not site.hands.inverted
+    assert site.book.rows[busy] == []
+    assert [row for row in site.hands.done if row in rows][-3:] == rows
+
+
 async def test_so_many_lanes_of_an_account_are_followed(site: Site) -> None:
     """A backlog of any size holds a bounded number of tasks, and others are not starved."""
     many = [lane(partition) for partition in (3, 4) for _ in range(60)]

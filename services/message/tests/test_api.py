@@ -10,6 +10,7 @@ from services.contracts.people import Kind
 from services.contracts.records import MessageAccepted
 from services.contracts.topics import CHAT_EVENTS
 from services.message.conversations import Participant
+from services.message.history import History
 from services.message.messages import now
 from services.message.tests.conftest import CHANNEL, Bench, publish_channel
 
@@ -228,7 +229,9 @@ async def test_who_just_left_gets_nothing(bench: Bench) -> None:
     path = f"/conversations/{body['conversation_id']}/participants"
     await bench.post(path, {"user_id": second})
     _, both, _ = await bench.post("/messages", body)
+    elsewhere = History(bench.mongo, bench.messages)
     await bench.conversations.remove_participant(body["conversation_id"], second)
+    await elsewhere.fence(UUID(str(body["conversation_id"])))
     _, one, _ = await bench.post("/messages", body)
     assert [
         len(published(bench, answer["message_id"])[0].deliveries) for answer in (both, one)

@@ -121,3 +121,34 @@ async def test_no_place_is_given_on_old_knowledge(bench: Bench, talk: Conversati
         assert result is not None
         assert result.is_new
     assert await counted(bench, talk) == (2, 2)
+
+
+async def test_a_remembered_end_gives_way_to_a_change(bench: Bench, talk: Conversation) -> None:
+    """Whoever goes on from memory meets the fence of who changed the participants."""
+    ours, theirs = (History(bench.mongo, bench.messages) for _ in range(2))
+    for instance in (theirs, ours):
+        assert await instance.append(message(talk.id, 0), talk.version) is not None
+        await instance.counted()
+    changed = await bench.conversations.remove_participant(talk.id, talk.participants[1].user_id)
+    assert changed is not None
+    await theirs.fence(talk.id)
+    for instance in (ours, theirs):
+        assert await instance.append(message(talk.id, 0), talk.version) is None
+        result = await instance.append(message(talk.id, 0), changed.version)
+        assert result is not None
+        await instance.counted()
+    assert [one.seq for one in await history(bench, talk)] == [1, 2, 4, 5]
+    assert await counted(bench, talk) == (5, 4)
+
+
+async def test_a_fence_stands_behind_what_was_never_counted(
+    bench: Bench, talk: Conversation
+) -> None:
+    """It is the end of the history that is taken, and a fence is no message when all is counted."""
+    await bench.keep(message(talk.id, 1))
+    await bench.history.fence(talk.id)
+    await bench.keep(message(talk.id, 3))
+    new = await bench.history.append(message(talk.id, 0))
+    assert new is not None
+    assert new.message.seq == 4
+    assert await counted(bench, talk) == (4, 3)

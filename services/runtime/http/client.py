@@ -46,15 +46,17 @@ class Siblings:
         headers: dict[str, str] | None = None,
         timeout_s: float = 5.0,
         repeatable: bool = False,
+        key: str | None = None,
     ) -> Answer:
         """Send a request to one instance; raise Unavailable when none takes it.
 
         A request that cannot have been processed (refused, misdirected), or one that is
-        repeatable, is tried once more at another instance.
+        repeatable, is tried once more at another instance. Requests of one key go to the same
+        instance as long as it can be reached.
         """
         upstream = await self._discovery.known(service)
         clock = asyncio.get_running_loop().time
-        first = upstream.choose(clock())
+        first = upstream.choose(clock(), key=key)
         try:
             answer = await self._send(first, service, method, path, body, headers, timeout_s)
             if answer.status != MISDIRECTED:
@@ -65,7 +67,7 @@ class Siblings:
             first.ejected_until = clock() + EJECT_S
             if not repeatable:
                 raise Unavailable(service, type(error).__name__) from error
-        second = upstream.choose(clock(), avoid=first)
+        second = upstream.choose(clock(), avoid=first, key=key)
         try:
             return await self._send(second, service, method, path, body, headers, timeout_s)
         except (aiohttp.ClientError, TimeoutError) as error:

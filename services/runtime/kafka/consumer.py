@@ -29,7 +29,9 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-PACE_S = 0.04
+REST_RATIO, REST_MAX_S = 3.0, 0.12
+"""After a batch the consumer rests for so many times what it took: the busier the machine is, the
+more records share the next one."""
 COMMIT_EVERY_S = 0.25
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
@@ -80,8 +82,8 @@ class Consumer:
 
     When a dependency is away the batch is taken again from its first offset. A record that
     cannot be read, or that alone makes the handler fail otherwise, is put aside as a dead
-    letter, so that it never stops its partition. Batches follow each other at a pace: records
-    that come meanwhile share the next one, which costs less than one for each.
+    letter, so that it never stops its partition. Between batches it rests: records that come
+    meanwhile share the next one, which costs less than one for each.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Consumer:
         handle: Handle,
         assignments: Assignments | None = None,
         after: Sequence[asyncio.Event] = (),
-        pace_s: float = PACE_S,
+        rest_max_s: float = REST_MAX_S,
     ) -> None:
         self._app = app
         self._producer = producer
@@ -113,7 +115,7 @@ class Consumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
-        self._pace_s = pace_s
+        self._rest_max_s = rest_max_s
         # The library keeps the last assignment on the class, for all groups of a process alike.
         self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
@@ -184,7 +186,7 @@ class Consumer:
                     await self._commit(consumer)
                     self._committed_at = started
                 if found:
-                    await asyncio.sleep(max(0.0, started + self._pace_s - clock()))
+                    await asyncio.sleep(min(self._rest_max_s, REST_RATIO * (clock() - started)))
         finally:
             await self._commit(consumer)
 

@@ -46,3 +46,17 @@ def test_what_is_known_of_an_instance_survives_an_update() -> None:
     found.endpoints[0].in_flight = 3
     found.update({("127.0.0.1", 1), ("127.0.0.1", 3)}, now=1.0)
     assert [(end.port, end.in_flight) for end in found.endpoints] == [(1, 3), (3, 0)]
+
+
+def test_a_key_has_its_instance() -> None:
+    """All who ask with a key get the same instance, keys are spread, and another one steps in."""
+    found, others = upstream(1, 2, 3), upstream(1, 2, 3)
+    keys = [f"conversation {number}" for number in range(300)]
+    chosen = [found.choose(0.0, key=key).port for key in keys]
+    assert chosen == [others.choose(0.0, key=key).port for key in keys]
+    assert all(60 < chosen.count(port) < 140 for port in (1, 2, 3))
+    first = found.choose(0.0, key="a")
+    second = found.choose(0.0, avoid=first, key="a")
+    assert second is not first
+    first.ejected_until = 1.0
+    assert found.choose(0.5, key="a") is second
