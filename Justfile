@@ -87,7 +87,7 @@ test-fast *options:
 test: parts
     @{{ run }} python -m scripts.suite
 
-# Measure under load, beside the bare parts (--rate --seconds --channel --find-ceiling --compare A B)
+# Measure under load, beside the bare parts (--rate --seconds --channel --find-ceiling --hang CHANNEL --compare A B)
 [group('work')]
 bench *options:
     @eval "$({{ run }} python -m scripts.cluster env)" && {{ run }} python -m scripts.bench "$@"

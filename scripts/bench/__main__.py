@@ -4,9 +4,10 @@ Ends with 0 when every target is met, with 1 when not, with 2 when the run does 
 """
 
 import os
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -15,28 +16,33 @@ from rich.console import Console
 
 from chaos.adapters.consul import NotFound
 from chaos.adapters.platform import NoPlatform, connect
-from scripts.bench import bare, conditions, tables, verdict
+from scripts.bench import bare, conditions, hang, tables, verdict
 from scripts.bench.ceiling import climb
 from scripts.bench.figures import Report
+from scripts.bench.hang import HangReport
 from scripts.bench.k6 import GeneratorFailed
 from scripts.bench.trial import Field
+from scripts.bench.verdict import Refused
 from scripts.cluster.instance import find
 from scripts.tools.command import say
 
 INVALID = 2
+RATE_PER_S, HANG_RATE_PER_S = 400, 200
+T = TypeVar("T")
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False)
-
-
-class Refused(Exception):  # noqa: N818 - a refusal
-    """The figures of a run do not count."""
 
 
 @app.command(help=__doc__)
 def bench(
     *,
-    rate: Annotated[int, typer.Option(min=1, help="Messages a second.")] = 400,
-    seconds: Annotated[int, typer.Option(min=1)] = 60,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Messages a second. Default: {RATE_PER_S}, {HANG_RATE_PER_S} with --hang."
+        ),
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="With --hang for each window.")] = 60,
     channel: Annotated[
         list[str] | None, typer.Option(help="Only this channel; may be repeated. Default: all.")
     ] = None,
@@ -45,6 +51,14 @@ def bench(
         bool, typer.Option("--find-ceiling", help="Then look for the highest rate that holds.")
     ] = False,
     rung_seconds: Annotated[int, typer.Option(min=1, help="For each rate of that search.")] = 15,
+    hangs: Annotated[
+        str | None,
+        typer.Option(
+            "--hang",
+            metavar="CHANNEL",
+            help="Instead: send on all, then on while its provider hangs; compare the others.",
+        ),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two earlier reports; measure nothing.")
     ] = None,
@@ -59,9 +73,23 @@ def bench(
         tables.compare(console, first, second)
         return
     wanted = [name.upper() for name in channel or ()]
+    if hangs is not None:
+        if find_ceiling:
+            raise typer.BadParameter("--hang and --find-ceiling are two runs")
+        rate = rate or HANG_RATE_PER_S
+        found = _run(measure_hang(hangs.upper(), rate, seconds, wanted, conversations))
+        tables.show_hang(console, found)
+        _end(found, f"{found.at}-hang", passed=hang.passed(found))
     rungs_s = rung_seconds if find_ceiling else None
+    report = _run(measure(rate or RATE_PER_S, seconds, wanted, conversations, rungs_s))
+    tables.show(console, report)
+    _end(report, report.at, passed=verdict.passed(report))
+
+
+def _run(measuring: Coroutine[Any, Any, T]) -> T:
+    """Measure; end with 2 when the figures do not count."""
     try:
-        report = uvloop.run(measure(rate, seconds, wanted, conversations, rungs_s))
+        return uvloop.run(measuring)
     except (Refused, NoPlatform, NotFound, conditions.Unfit, GeneratorFailed) as error:
         console.print(f"[bold red]This run does not count:[/] {error}")
         raise typer.Exit(INVALID) from error
@@ -69,9 +97,11 @@ def bench(
         console.print_exception()
         console.print("[bold red]This run does not count:[/] it was not finished.")
         raise typer.Exit(INVALID) from error
-    tables.show(console, report)
-    console.print(f"[dim]{keep(report)}[/]")
-    raise typer.Exit(0 if verdict.passed(report) else 1)
+
+
+def _end(report: Report | HangReport, name: str, *, passed: bool) -> NoReturn:
+    console.print(f"[dim]{keep(report, name)}[/]")
+    raise typer.Exit(0 if passed else 1)
 
 
 async def measure(
@@ -99,9 +129,22 @@ async def measure(
     return Report(at=at, conditions=found, before=before, trial=trial, after=after, rungs=rungs)
 
 
-def keep(report: Report) -> Path:
+async def measure_hang(
+    channel: str, rate: int, seconds: int, channels: list[str], conversations: int
+) -> HangReport:
+    """Measure the platform before and while one channel's provider hangs."""
+    async with connect() as platform:
+        found = await conditions.look(platform, channels, conversations)
+        hang.require_others(found.channels, channel)
+        say(f"creating {conversations} conversations")
+        field = await Field.prepare(platform, found, os.environ["CHAT4ALL_URL"])
+        say(f"sending {rate}/s for {seconds} s, then as long while {channel}'s provider hangs")
+        return await hang.measure(field, found, channel, rate, seconds)
+
+
+def keep(report: Report | HangReport, name: str) -> Path:
     """Write a report into the instance's folder; return where."""
-    file = find(report.conditions.instance).folder / "bench" / f"{report.at}.json"
+    file = find(report.conditions.instance).folder / "bench" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
     return file

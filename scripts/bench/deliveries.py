@@ -86,10 +86,15 @@ class Witness:
                 if receipt.text.startswith(self._run):
                     self.receipts[channel].append(receipt)
 
+    @property
+    def all(self) -> list[Receipt]:
+        """The receipts of all channels that were read."""
+        return [receipt for of_channel in self.receipts.values() for receipt in of_channel]
+
     async def has_all(self, contents: set[str]) -> bool:
         """Tell whether every one of these texts was kept, after reading what is new."""
         await self.read()
-        return contents <= {r.text for rs in self.receipts.values() for r in rs if r.kept}
+        return contents <= {receipt.text for receipt in self.all if receipt.kept}
 
 
 async def settle(
@@ -108,18 +113,21 @@ async def settle(
     async def delivered() -> bool:
         return await witness.has_all(promised)
 
-    worked_off = await _comes("the backlog being worked off", empty)
+    worked_off = await comes("the backlog being worked off", empty)
     worked_off_at = time.time()
-    all_delivered = await _comes("every delivery", delivered)
+    all_delivered = await comes("every delivery", delivered)
     if not (worked_off and all_delivered):
         return first, None
-    last = max((r.received_at for rs in witness.receipts.values() for r in rs), default=0.0)
+    last = max((receipt.received_at for receipt in witness.all), default=0.0)
     return first, max(worked_off_at, last) - ended_at
 
 
-async def _comes(what: str, look: Callable[[], Awaitable[bool]]) -> bool:
+async def comes(
+    what: str, look: Callable[[], Awaitable[bool]], deadline_s: float = EMPTY_DEADLINE_S
+) -> bool:
+    """Wait until a look finds something; False when it does not by the deadline."""
     try:
-        await until(what, look, EMPTY_DEADLINE_S, poll_s=POLL_S)
+        await until(what, look, deadline_s, poll_s=POLL_S)
     except Late:
         return False
     return True

@@ -22,6 +22,7 @@ from chaos.workload import Lane
 from scripts.bench.figures import Latency, Load
 
 SCRIPT = Path(__file__).with_name("load.js")
+LOG = "log.jsonl"
 USERS_MIN = 50
 ANSWER_TIMEOUT_S = 10
 START_AND_END_S = 30.0
@@ -95,7 +96,7 @@ async def run(wanted: Plan, folder: Path, started: Callable[[int], None]) -> Run
     program = shutil.which("k6", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
     if program is None:
         raise GeneratorFailed("k6 is not installed in this environment: run `uv sync`.")
-    plan_file, log, summary = (folder / name for name in ("plan.json", "log.jsonl", "summary.json"))
+    plan_file, log, summary = (folder / name for name in ("plan.json", LOG, "summary.json"))
     plan_file.write_bytes(msgspec.json.encode(wanted))
     options = ("--quiet", "--no-usage-report", "--address", "", "--log-format", "raw")
     process = await asyncio.create_subprocess_exec(
@@ -120,6 +121,12 @@ async def run(wanted: Plan, folder: Path, started: Callable[[int], None]) -> Run
     if not requests:
         raise GeneratorFailed("k6 sent nothing.")
     return Run(wanted, parse_summary(summary.read_bytes()), requests)
+
+
+def has_begun(folder: Path) -> bool:
+    """Tell whether a plan that is carried out in this folder has an answer already."""
+    log = folder / LOG
+    return log.exists() and log.stat().st_size > 0
 
 
 def parse_summary(text: bytes) -> Summary:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from scripts.bench import verdict
+from scripts.bench import hang, verdict
 from scripts.bench.ceiling import highest_held, tried
-from scripts.bench.figures import Latency, Machine, Report, Rung
+from scripts.bench.figures import Conditions, Latency, Machine, Report, Rung
+from scripts.bench.hang import HangReport
 from scripts.bench.verdict import Line
 
 MET = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: ""}
@@ -15,24 +16,47 @@ MET = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: ""}
 
 def show(console: Console, report: Report) -> None:
     """Print a whole report."""
-    load, conditions = report.trial.load, report.conditions
-    console.print(
-        f"[bold]{load.offered_per_s:.0f}/s for {load.seconds:.0f} s[/] on {conditions.instance}, "
-        f"release {conditions.release}, {conditions.links} links, MongoDB {conditions.mongodb}, "
-        f"{conditions.conversations} conversations on {', '.join(conditions.channels)}"
-    )
-    quotas = "; ".join(f"{name} {quota}" for name, quota in conditions.real_quotas.items())
-    console.print(f"[dim]{conditions.quota_profile} profile; the real quotas: {quotas}[/]")
-    console.print(_targets(verdict.lines_of(report)))
+    load = report.trial.load
+    _conditions(console, f"{load.offered_per_s:.0f}/s for {load.seconds:.0f} s", report.conditions)
+    console.print(_targets(verdict.lines_of(report), "to bare parts"))
     console.print(_latencies(report))
     console.print(_bare(report))
     console.print(_machine(report.trial.machine, load.achieved_per_s))
     if report.rungs:
         console.print(_rungs(report.rungs))
         show_ceiling(console, report.rungs)
-    for warning in verdict.warnings(report):
+    _close(console, verdict.warnings(report), passed=verdict.passed(report))
+
+
+def show_hang(console: Console, report: HangReport) -> None:
+    """Print a whole report of a provider that hung."""
+    load, seconds = report.load, report.before.seconds
+    what = f"{load.offered_per_s:.0f}/s for 2 x {seconds:.1f} s"
+    _conditions(console, what, report.conditions)
+    console.print(
+        f"[bold]In the second window the provider of {report.channel} hung[/]: "
+        f"{report.met} requests met that, none was kept or answered"
+    )
+    console.print(_targets(hang.lines_of(report), "change"))
+    console.print(_windows(report))
+    console.print(_machine(report.machine, load.achieved_per_s))
+    _close(console, hang.warnings(report), passed=hang.passed(report))
+
+
+def _conditions(console: Console, what: str, conditions: Conditions) -> None:
+    console.print(
+        f"[bold]{what}[/] on {conditions.instance}, "
+        f"release {conditions.release}, {conditions.links} links, MongoDB {conditions.mongodb}, "
+        f"{conditions.conversations} conversations on {', '.join(conditions.channels)}"
+    )
+    quotas = "; ".join(f"{name} {quota}" for name, quota in conditions.real_quotas.items())
+    console.print(f"[dim]{conditions.quota_profile} profile; the real quotas: {quotas}[/]")
+
+
+def _close(console: Console, warnings: Sequence[str], *, passed: bool) -> None:
+    for warning in warnings:
         console.print(f"[yellow]doubtful: {warning}[/]")
-    if verdict.passed(report):
+    if passed:
         console.print("[bold green]All targets are met.[/]")
     else:
         console.print("[bold red]Not all targets are met.[/]")
@@ -52,12 +76,12 @@ def show_ceiling(console: Console, rungs: Sequence[Rung]) -> None:
         console.print(f"  What stops it: {first.stopped_by}.")
 
 
-def _targets(lines: Sequence[Line]) -> Table:
+def _targets(lines: Sequence[Line], ratio: str) -> Table:
     table = Table("figure", title="Targets", title_justify="left")
     for name in ("measured", "target"):
         table.add_column(name, justify="right")
     table.add_column("")
-    table.add_column("to bare parts", justify="right")
+    table.add_column(ratio, justify="right")
     for line in lines:
         table.add_row(line.name, line.value, line.target, MET[line.met], line.ratio)
     return table
@@ -77,6 +101,24 @@ def _latencies(report: Report) -> Table:
     table.caption = (
         f"after the last answer: {delivery.backlog} messages and {delivery.backlog_records} "
         f"records not worked off; k6 began 99 % within {report.trial.load.late_p99_ms:.0f} ms"
+    )
+    return table
+
+
+def _windows(report: HangReport) -> Table:
+    """Return the times of both windows, those of the channel that hung for completeness."""
+    table = _table("Times in ms, by when it was begun", "", "p50", "p95", "p99", "max")
+    windows = {"before": report.before, "during the hang": report.during}
+    for when, window in windows.items():
+        _add(table, f"acceptance {when}", window.acceptance)
+    for channel in report.conditions.channels:
+        for when, window in windows.items():
+            if (latency := window.delivery.get(channel)) is not None:
+                style = "dim" if channel == report.channel else None
+                _add(table, f"{channel} {when}", latency, style)
+    table.caption = (
+        f"{report.before.requests} and {report.during.requests} requests; "
+        f"k6 began 99 % within {report.load.late_p99_ms:.0f} ms"
     )
     return table
 

@@ -13,7 +13,7 @@ from chaos.workload import Lane, prepare
 from scripts.bench import k6
 from scripts.bench.conditions import jobs_of_allocations
 from scripts.bench.deliveries import Witness, delivery_of, settle, watch
-from scripts.bench.figures import GENERATOR, Conditions, Trial
+from scripts.bench.figures import GENERATOR, Conditions, Machine, Trial
 from scripts.bench.usage import Sampler
 
 
@@ -26,6 +26,8 @@ class Field:
     url: str
     kafka: str
     lanes: Sequence[Lane]
+    channel_of: Mapping[str, str]
+    """The channel of each conversation."""
     providers: Mapping[str, Provider]
 
     @classmethod
@@ -40,6 +42,11 @@ class Field:
             url=url,
             kafka=await address_of(platform.consul_url, "kafka", platform.session),
             lanes=[lane for turn in zip(*lanes, strict=True) for lane in turn],
+            channel_of={
+                lane.conversation_id: channel
+                for channel, of_channel in zip(channels, lanes, strict=True)
+                for lane in of_channel
+            },
             providers={channel: await platform.provider(channel) for channel in channels},
         )
 
@@ -47,17 +54,10 @@ class Field:
         """Send at a rate for a time, and wait until everything is worked off."""
         plan = k6.plan(self.url, uuid4().hex[:12], self.lanes, rate_per_s, seconds)
         witness = await Witness.begin(self.providers, plan.run)
-        sampler = Sampler(self.instance, await jobs_of_allocations(self.platform))
-
-        def started(pid: int) -> None:
-            sampler.named[pid] = GENERATOR
-
         async with watch(self.kafka, self.providers) as backlog:
             idle_records = await backlog.records()
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-                async with sampler.sampling() as used:
-                    found = await k6.run(plan, Path(folder), started)
-                    machine = used()
+                found, machine = await self.put_on(plan, Path(folder))
             sends = k6.sends_of(found)
             ended_at = found.ended_at
             records, emptied = await settle(backlog, idle_records, witness, sends, ended_at)
@@ -66,3 +66,14 @@ class Field:
             delivery=delivery_of(sends, witness.receipts, ended_at, records, emptied),
             machine=machine,
         )
+
+    async def put_on(self, plan: k6.Plan, folder: Path) -> tuple[k6.Run, Machine]:
+        """Carry out a plan; return what came of it, and what the machine did meanwhile."""
+        sampler = Sampler(self.instance, await jobs_of_allocations(self.platform))
+
+        def started(pid: int) -> None:
+            sampler.named[pid] = GENERATOR
+
+        async with sampler.sampling() as used:
+            found = await k6.run(plan, folder, started)
+            return found, used()

@@ -32,6 +32,10 @@ DELIVERY_STEPS = (*ACCEPTANCE_STEPS, KAFKA, POSTGRES, HTTP)
 """A delivery goes on through the router's record, a row of the ledger, the provider's request."""
 
 
+class Refused(Exception):  # noqa: N818 - a refusal
+    """The figures of a run do not count."""
+
+
 class Line(NamedTuple):
     """A figure beside its target; `met` is None where there is none."""
 
@@ -89,9 +93,9 @@ def verdict(trial: Trial) -> list[Line]:
             p95_ms is not None and p95_ms < 1000,  # noqa: PLR2004
         ),
         Line("errors", f"{errors}" + (f" ({details})" if details else ""), "0", errors == 0),
-        _none("lost", delivery.lost),
-        _none("duplicated", delivery.duplicated),
-        _none("reordered", delivery.reordered),
+        none("lost", delivery.lost),
+        none("duplicated", delivery.duplicated),
+        none("reordered", delivery.reordered),
         Line(
             "backlog empty after",
             "not within a minute" if emptied is None else f"{emptied:.1f} s",
@@ -105,7 +109,8 @@ def _below(name: str, value_ms: float, limit_ms: float, target: str) -> Line:
     return Line(name, f"{value_ms:.1f} ms", target, value_ms <= limit_ms)
 
 
-def _none(name: str, count: int) -> Line:
+def none(name: str, count: int) -> Line:
+    """Return the line of something that must not happen."""
     return Line(name, str(count), "0", count == 0)
 
 
@@ -196,10 +201,16 @@ def warnings(report: Report) -> list[str]:
         drift = report.after[name].per_s / before.per_s - 1
         if abs(drift) > DRIFT_MAX:
             found.append(f"{name} did {drift:+.0%} after the load: the machine was not calm")
-    others = report.trial.machine.others_percent
+    return found + disturbances(report.trial.load, report.trial.machine)
+
+
+def disturbances(load: Load, machine: Machine) -> list[str]:
+    """Say what of one load makes its figures doubtful though they count."""
+    found = []
+    others = machine.others_percent
     if others > OTHERS_PERCENT_MAX:
         found.append(f"processes that are no part of this used {others:.0f} % of a core meanwhile")
-    if report.trial.load.dropped:
+    if load.dropped:
         found.append(
             "all users of k6 were waiting at times: the percentiles lack the requests that were "
             "due then"

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from chaos.history import Outcome
+from chaos.waiting import until
 from chaos.workload import Lane
 from scripts.bench import k6
 from scripts.bench.figures import Latency
@@ -129,11 +131,21 @@ async def test_the_generator_sends_what_its_plan_says(
     pids: list[int] = []
     try:
         url = f"http://127.0.0.1:{int(await server.stdout.readline())}"
-        found = await k6.run(k6.plan(url, RUN, LANES, 50, 1), tmp_path, pids.append)
+        plan = k6.plan(url, RUN, LANES, 50, 1)
+        assert not k6.has_begun(tmp_path)
+        running = asyncio.create_task(k6.run(plan, tmp_path, pids.append))
+
+        async def begun() -> bool:
+            return k6.has_begun(tmp_path)
+
+        await until("the first request", begun, 20)
+        begun_at = time.time()
+        found = await running
     finally:
         server.stdin.close()
         await server.wait()
     assert len(pids) == 1
+    assert begun_at < found.ended_at
     numbers = sorted(r.number for r in found.requests)
     assert numbers == list(range(len(numbers)))
     assert 45 <= len(numbers) <= 51

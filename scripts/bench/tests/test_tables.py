@@ -89,6 +89,16 @@ def test_without_a_platform_nothing_counts() -> None:
     assert "CHAT4ALL_URL is not set" in found.stdout
 
 
+def test_a_hang_and_a_ceiling_are_two_runs() -> None:
+    """Asked for both at once the command begins neither; a hang needs a platform as well."""
+    found = bench("--hang", "pager", "--find-ceiling")
+    assert found.returncode == 2
+    assert "two runs" in found.stdout + found.stderr
+    found = bench("--hang", "pager")
+    assert found.returncode == 2
+    assert "CHAT4ALL_URL is not set" in found.stdout
+
+
 def test_files_are_compared_by_the_command(tmp_path: Path, good: Report) -> None:
     """Two files that are reports are compared; anything else ends with 2."""
     file, wrong = tmp_path / "a.json", tmp_path / "b.json"
