@@ -108,8 +108,12 @@ class GatewayRoutes:
         finally:
             self._in_flight[channel] -= 1
 
-    def _conversation_of(self, body: bytes | None) -> str | None:
-        """Return whose instance a new message is for: the one that remembers its conversation."""
+    def _conversation_of(self, request: web.Request, body: bytes | None) -> str | None:
+        """Return the conversation that a request is about: one instance remembers it."""
+        if request.match_info.get("resource") == "conversations":
+            return request.match_info.get("rest", "").partition("/")[0] or None
+        if (request.method, request.path) != ACCEPTING:
+            return None
         try:
             return self._addressed.decode(body or b"").conversation_id
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -124,7 +128,6 @@ class GatewayRoutes:
         headers: dict[str, str],
     ) -> web.Response:
         headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
-        accepting = (request.method, path) == ACCEPTING
         answer = await self._siblings.request(
             service,
             request.method,
@@ -132,8 +135,8 @@ class GatewayRoutes:
             body=body,
             headers=headers,
             timeout_s=CALL_TIMEOUT_S,
-            repeatable=request.method == "GET" or accepting,
-            key=self._conversation_of(body) if accepting else None,
+            repeatable=request.method == "GET" or (request.method, path) == ACCEPTING,
+            key=self._conversation_of(request, body),
         )
         return _answer(answer)
 

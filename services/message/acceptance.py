@@ -106,7 +106,6 @@ class Acceptance:
                     CONVERSATION_EVENTS, str(message.conversation_id), message.changed()
                 )
                 await self._producer.publish([event])
-            await self._history.counted()
         finally:
             self._accepting -= names
         return message, repeated

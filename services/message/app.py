@@ -94,6 +94,7 @@ def serve(app: App[MessageConfig], mongo: Mongo, producer: Producer) -> Shared:
     Indexes(app, mongo)
     messages, conversations = MessageStore(mongo), ConversationStore(mongo)
     history, letters = History(mongo, messages), LetterStore(mongo)
+    app.on_stop("history", history.counted)
     people, channels = KnownPeople(app.siblings), Channels(app)
     config = app.config
     acceptance = Acceptance(

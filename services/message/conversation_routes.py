@@ -107,6 +107,7 @@ class ConversationRoutes:
         """List conversations, the newest first."""
         listing = f"conversations {query.participant_id}"
         after = position_of(query.cursor, listing, UUID) if query.cursor else None
+        await self._history.counted()
         found = await self._conversations.page(query.participant_id, after, query.limit + 1)
         shown = found[: query.limit]
         more = len(found) > len(shown)
@@ -118,6 +119,7 @@ class ConversationRoutes:
     @endpoint("GET", "/api/v1/conversations/{conversation_id}")
     async def show(self, path: ConversationPath) -> ConversationView:
         """Show a conversation."""
+        await self._history.counted()
         return conversation_view(await self._find(path.conversation_id))
 
     @endpoint(
@@ -154,6 +156,7 @@ class ConversationRoutes:
     @endpoint("POST", "/api/v1/conversations/{conversation_id}/archive")
     async def archive(self, path: ConversationPath) -> ConversationView:
         """Archive a conversation; its next message brings it back."""
+        await self._history.counted()
         archived = await self._conversations.archive(path.conversation_id, now())
         if archived is None:
             raise Problem("not_found")

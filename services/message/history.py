@@ -8,7 +8,6 @@ remembers an older end meets it before anything is stored on old knowledge.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
@@ -23,7 +22,7 @@ from services.message.messages import Message
 from services.message.store import HOLDS_MESSAGE, MessageStore, to_document
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
-from services.runtime.mongo import Document, Mongo
+from services.runtime.mongo import Mongo
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
@@ -32,12 +31,13 @@ PACE_S = 0.015
 """Messages that come this close together share their writes."""
 ROUNDS_MAX = 10
 """How often others may take the places that one batch is after."""
-PATIENCE_ROUNDS = 3
-"""How long somebody who took a place may need to count it before others do."""
 HEADS_MAX = 20_000
 HEAD_AGE_MAX_S = 60.0
 """By then it shows if somebody changed the participants and died before the fence stood."""
+COUNT_PACE_S = 0.1
+"""Messages that come this close together are counted at once."""
 DUPLICATE_KEY = 11000
+_HEAD = {"seq": True, "message_count": True, "version": True}
 _log = log(__name__)
 
 
@@ -59,11 +59,22 @@ class Appended(Struct, frozen=True):
 
 
 class _Head(Struct, frozen=True):
-    """Where a conversation stands, and when (loop time) that was read."""
+    """Where a conversation stands: its last place and how many messages there are up to it.
+
+    `read_at` (loop time) is when the version of its participants was read.
+    """
 
     seq: int
+    message_count: int
     version: int
     read_at: float
+
+
+class _Counted(Struct, frozen=True):
+    """What storing a message makes of its conversation."""
+
+    last: Message
+    message_count: int
 
 
 class History:
@@ -77,7 +88,9 @@ class History:
         self._appends: Batches[Entry, Appended | None] = Batches(
             self._append_many, APPENDS_MAX, PACE_S
         )
-        self._counts: Batches[Collection[Message], None] = Batches(self._count_many, APPENDS_MAX)
+        self._counts: Batches[Collection[_Counted], None] = Batches(
+            self._count_many, APPENDS_MAX, COUNT_PACE_S
+        )
 
     async def append(self, message: Message, version: int | None = None) -> Appended | None:
         """Store a message behind the last of its conversation.
@@ -88,13 +101,13 @@ class History:
         return await self._appends.add(Entry(message, version))
 
     async def counted(self) -> None:
-        """Return when what was stored here is counted in its conversations too."""
+        """Return when what was stored here is counted in its conversations too, if it can be."""
         if self._counting is not None:
-            await asyncio.shield(self._counting)
+            await asyncio.wait([self._counting])
 
     async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
         outcomes: dict[int, Appended | None] = {}
-        for attempt in range(ROUNDS_MAX):
+        for _ in range(ROUNDS_MAX):
             waiting = {index: entry for index, entry in enumerate(entries) if index not in outcomes}
             if not waiting:
                 return [outcomes[index] for index in range(len(entries))]
@@ -102,17 +115,17 @@ class History:
             placed = _place(waiting, heads)
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
             refused = await self._insert(placed)
-            self._remember(placed, refused, heads)
             stored = {index: placed[index] for index in placed.keys() - refused}
             outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
-            if stored:
-                self._count(stored.values())
+            contested = {placed[index].conversation_id for index in refused}
+            self._go_on(stored.values(), heads, contested)
             if refused:
                 repeated, behind = await self._settle({i: placed[i] for i in refused}, heads)
                 outcomes.update(repeated)
-                if attempt >= PATIENCE_ROUNDS:
-                    for conversation_id in behind:
-                        await self._recount(conversation_id)
+                for conversation_id in behind | contested.intersection(
+                    one.conversation_id for one in stored.values()
+                ):
+                    await self._recount(conversation_id)
         raise _overtaken()
 
     async def fence(self, conversation_id: UUID) -> None:
@@ -127,10 +140,8 @@ class History:
                     await database.messages.insert_one({"_id": new_id(), **query, "seq": seq})
                 except DuplicateKeyError:
                     continue
-                await database.conversations.update_one(
-                    {"_id": conversation_id}, {"$max": {"seq": seq}}
-                )
-                return
+            await self._recount(conversation_id)
+            return
         raise _overtaken()
 
     async def _find_heads(self, entries: Collection[Entry]) -> dict[UUID, _Head]:
@@ -150,23 +161,40 @@ class History:
     async def _read_heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
         if not conversation_ids:
             return {}
-        if self._counting is not None:
-            await asyncio.wait([self._counting])
+        await self.counted()
         query = {"_id": {"$in": list(conversation_ids)}}
         read_at = asyncio.get_running_loop().time()
         async with self._mongo.database() as database:
-            found = database.conversations.find(query, {"seq": True, "version": True})
-            return {one["_id"]: _Head(one["seq"], one["version"], read_at) async for one in found}
+            found = database.conversations.find(query, _HEAD)
+            return {
+                one["_id"]: _Head(one["seq"], one["message_count"], one["version"], read_at)
+                async for one in found
+            }
 
-    def _remember(
-        self, placed: Mapping[int, Message], refused: Collection[int], heads: Mapping[UUID, _Head]
+    def _go_on(
+        self,
+        stored: Collection[Message],
+        heads: Mapping[UUID, _Head],
+        contested: Collection[UUID],
     ) -> None:
-        """Note where histories end now; where somebody else went on, that has to be read again."""
-        for message in placed.values():
-            head = heads[message.conversation_id]
-            self._heads.put(message.conversation_id, replace(head, seq=message.seq))
-        for index in refused:
-            self._heads.drop(placed[index].conversation_id)
+        """Remember where histories end now and begin to count what was stored.
+
+        Where somebody else went on meanwhile, both have to be read again.
+        """
+        clean: dict[UUID, list[Message]] = {}
+        for message in stored:
+            if message.conversation_id not in contested:
+                clean.setdefault(message.conversation_id, []).append(message)
+        counted = []
+        for conversation_id, messages in clean.items():
+            last = max(messages, key=lambda message: message.seq)
+            head = heads[conversation_id]
+            count = head.message_count + len(messages)
+            self._heads.put(conversation_id, replace(head, seq=last.seq, message_count=count))
+            counted.append(_Counted(last, count))
+        if counted:
+            self._counting = asyncio.create_task(self._counts.add(counted), name="history-count")
+            self._counting.add_done_callback(_log_failure)
 
     async def _insert(self, placed: Mapping[int, Message]) -> set[int]:
         """Store messages in one write; return which of them an index refused."""
@@ -187,27 +215,22 @@ class History:
             return {indexes[one["index"]] for one in details["writeErrors"]}
         return set()
 
-    def _count(self, stored: Collection[Message]) -> None:
-        """Begin to count stored messages; if that fails, a later one finds its place anyway."""
-        task = asyncio.create_task(self._counts.add(stored), name="history-count")
-        task.add_done_callback(_log_failure)
-        self._counting = task
-
-    async def _count_many(self, batches: Sequence[Collection[Message]]) -> list[None]:
-        """Count messages in their conversations; something was said in them again."""
-        stored = [message for batch in batches for message in batch]
-        last = {message.conversation_id: message for message in stored}
-        counts = Counter(message.conversation_id for message in stored)
+    async def _count_many(self, batches: Sequence[Collection[_Counted]]) -> list[None]:
+        """Write down where conversations stand; something was said in them again."""
+        latest = {one.last.conversation_id: one for batch in batches for one in batch}
         updates = [
             UpdateOne(
                 {"_id": conversation_id},
                 {
-                    "$max": {"seq": message.seq, "last_activity_at": message.accepted_at},
-                    "$inc": {"message_count": counts[conversation_id]},
+                    "$max": {
+                        "seq": one.last.seq,
+                        "message_count": one.message_count,
+                        "last_activity_at": one.last.accepted_at,
+                    },
                     "$unset": {"archived_at": ""},
                 },
             )
-            for conversation_id, message in last.items()
+            for conversation_id, one in latest.items()
         ]
         async with self._mongo.database() as database:
             await database.conversations.bulk_write(updates, ordered=False)
@@ -234,17 +257,20 @@ class History:
         return repeated, behind
 
     async def _recount(self, conversation_id: UUID) -> None:
-        """Bring a conversation up to the messages that it has."""
+        """Bring a conversation up to the places that are taken in it."""
         query = {"conversation_id": conversation_id}
         async with self._mongo.database() as database:
             last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
             if last is None:
                 return
-            count = await database.messages.count_documents({**query, **HOLDS_MESSAGE})
-            await database.conversations.update_one(
-                {"_id": conversation_id, "seq": {"$lt": last["seq"]}},
-                {"$set": {"seq": last["seq"], "message_count": count}, **_activity(last)},
-            )
+            up_to = {**query, "seq": {"$lte": last["seq"]}, **HOLDS_MESSAGE}
+            stands = {
+                "seq": last["seq"],
+                "message_count": await database.messages.count_documents(up_to),
+            }
+            if "accepted_at" in last:
+                stands["last_activity_at"] = last["accepted_at"]
+            await database.conversations.update_one({"_id": conversation_id}, {"$max": stands})
 
 
 def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[int, Message]:
@@ -264,12 +290,6 @@ def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[in
 def _log_failure(counting: asyncio.Task[None]) -> None:
     if not counting.cancelled() and (error := counting.exception()) is not None:
         _log.warning("history_not_counted", error=repr(error)[:200])
-
-
-def _activity(last: Document) -> Document:
-    """Return how a conversation's last activity changes by its last place, if that is a message."""
-    accepted_at = last.get("accepted_at")
-    return {} if accepted_at is None else {"$max": {"last_activity_at": accepted_at}}
 
 
 def _overtaken() -> Unavailable:

@@ -53,7 +53,6 @@ class InboundConsumer:
             message = await self._store(record)
             event = Outgoing(CONVERSATION_EVENTS, str(message.conversation_id), message.changed())
             await self._producer.publish([event])
-            await self._history.counted()
 
     async def _store(self, record: MessageReceived) -> Message:
         message_id = inbound_id(record.channel, record.account, record.provider_message_id)
@@ -85,6 +84,7 @@ class InboundConsumer:
         return stored.message
 
     async def _conversation(self, record: MessageReceived, person: Person) -> Conversation:
+        await self._history.counted()
         answered = await self._answered(record.reply_to, person.user_id)
         found = answered or await self._conversations.find_contact(
             person.user_id, record.channel, record.account

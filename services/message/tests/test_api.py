@@ -43,6 +43,7 @@ def published(bench: Bench, message_id: str) -> list[MessageAccepted]:
 
 async def count(bench: Bench, conversation_id: UUID) -> int:
     """Return how many messages a conversation counts."""
+    await bench.history.counted()
     conversation = await bench.conversations.find(conversation_id)
     assert conversation is not None
     return conversation.message_count

@@ -176,6 +176,7 @@ async def test_a_strangers_message_opens_a_conversation(
     await inbound.handle(batch(*(written(address, number) for number in (1, 2, 3))))
     first = await bench.messages.find(inbound_id(CHANNEL, "main", f"{address} 1"))
     assert first is not None
+    await bench.history.counted()
     talk = await bench.conversations.find(first.conversation_id)
     assert talk is not None
     assert [one.kind for one in talk.participants] == [Kind.CUSTOMER]
@@ -195,6 +196,7 @@ async def test_a_message_is_stored_once_for_ever(bench: Bench, inbound: InboundC
     await asyncio.gather(*(inbound.handle(batch(record, record)) for _ in range(4)))
     stored = await bench.messages.find(inbound_id(CHANNEL, "main", record.provider_message_id))
     assert stored is not None
+    await bench.history.counted()
     talk = await bench.conversations.find(stored.conversation_id)
     assert talk is not None
     assert talk.message_count == 1
