@@ -44,7 +44,11 @@ async def open_pool(address: str, password: str, *, database: str = DATABASE) ->
         max_size=POOL_SIZE_MAX,
         command_timeout=OPERATION_TIMEOUT_S,
         timeout=OPERATION_TIMEOUT_S,
-        server_settings={"synchronous_commit": "on", "timezone": "UTC"},
+        server_settings={
+            "synchronous_commit": "on",
+            "timezone": "UTC",
+            "plan_cache_mode": "force_generic_plan",
+        },
         reset=_as_it_was,
     )
 
