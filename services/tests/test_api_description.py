@@ -18,7 +18,7 @@ from services.user.routes import ApiKeyRoutes, UserRoutes
 NOTHING = cast("Any", SimpleNamespace())
 MESSAGE = (
     MessageRoutes(NOTHING, NOTHING, NOTHING, NOTHING),
-    ConversationRoutes(NOTHING, NOTHING, NOTHING),
+    ConversationRoutes(NOTHING, NOTHING, NOTHING, NOTHING),
     ChannelRoutes(NOTHING),
 )
 USER = (UserRoutes(NOTHING), ApiKeyRoutes(NOTHING))
