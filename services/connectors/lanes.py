@@ -180,7 +180,8 @@ class Lanes(Assignments):
         partition.loaded_at = self._clock()
 
     async def _touch_all(self, partition: _Partition, account: str | None = None) -> None:
-        lanes = await self._ledger.lanes(partition.partition, account)
+        # One more than there can be room for: that one says that others wait.
+        lanes = await self._ledger.lanes(partition.partition, BUSY_MAX + 1, account)
         # Only now, and at once: till every lane is followed a row that comes may not be its head.
         if account is not None:
             partition.waiting.discard(account)

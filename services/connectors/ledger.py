@@ -101,26 +101,38 @@ class Ledger:
         )
         return {(row["message_id"], row["recipient_id"], row["part"]) for row in rows}
 
-    async def lanes(self, partition: int, account: str | None = None) -> list[tuple[Lane, str]]:
-        """Return the lanes of a partition that have unfinished rows, each with its account.
+    async def lanes(
+        self, partition: int, most: int, account: str | None = None
+    ) -> list[tuple[Lane, str]]:
+        """Return lanes of a partition that have unfinished rows, each with its account.
 
-        The one that waits longest comes first; `account` names the only one that is wanted.
+        For each account the `most` that wait longest, in that order; `account` names the only one
+        that is wanted.
         """
         rows = await self._pool.fetch(
             """
-            select distinct on (conversation_id, recipient_id)
-                conversation_id, recipient_id, account, position
-            from ledger.delivery
-            where channel = $1 and partition = $2 and state in ('pending', 'sending')
-            order by conversation_id, recipient_id, position
+            select conversation_id, recipient_id, account
+            from (
+                select *, row_number() over (partition by account order by position) as place
+                from (
+                    select distinct on (conversation_id, recipient_id)
+                        conversation_id, recipient_id, account, position
+                    from ledger.delivery
+                    where channel = $1 and partition = $2 and state in ('pending', 'sending')
+                    order by conversation_id, recipient_id, position
+                ) as heads
+                where $4::text is null or account = $4
+            ) as lanes
+            where place <= $3 order by position
             """,
             self._channel,
             partition,
+            most,
+            account,
         )
         return [
             (Lane(partition, row["conversation_id"], row["recipient_id"]), row["account"])
-            for row in sorted(rows, key=lambda row: row["position"])
-            if account in (None, row["account"])
+            for row in rows
         ]
 
     async def head(self, lane: Lane) -> Row | None:

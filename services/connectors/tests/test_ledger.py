@@ -197,3 +197,24 @@ async def test_replies_are_translated_both_ways(bench: Bench) -> None:
     assert await bench.evidence.name_inbound("main", [inbound]) == {"p1": row.message_id}
     theirs = inbound_id(bench.channel, "main", "p2")
     assert await bench.first.provider_id_of(theirs, row) == "p2"
+
+
+async def test_lanes_that_wait_longest_come_first(bench: Bench) -> None:
+    """So many of each account as are wanted: a backlog of one hides no lane of another."""
+    lanes = [uuid4() for _ in range(4)]
+    accounts = ["main", "main", "main", "second"]
+    for _ in range(2):
+        await bench.first.take_in(
+            [
+                delivery(conversation_id=conversation, account=account)
+                for conversation, account in zip(lanes, accounts, strict=True)
+            ]
+        )
+    found = await bench.first.lanes(LANE.partition, 2)
+    assert [(one.conversation_id, account) for one, account in found] == [
+        (lanes[0], "main"),
+        (lanes[1], "main"),
+        (lanes[3], "second"),
+    ]
+    found = await bench.first.lanes(LANE.partition, 2, "second")
+    assert [one.conversation_id for one, _ in found] == [lanes[3]]
