@@ -101,7 +101,7 @@ class Acceptance:
                 metrics.messages_accepted.labels(message.channel).inc()
             if message.status is Status.PENDING:
                 await publish(self._producer, [message])
-            elif not repeated:
+            else:
                 event = Outgoing(
                     CONVERSATION_EVENTS, str(message.conversation_id), message.changed()
                 )
