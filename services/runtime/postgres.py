@@ -19,7 +19,9 @@ OPERATION_TIMEOUT_S = 5.0
 RETRY_S = 0.5
 _MIGRATION_LOCK = 0x63686174
 
-register(NAME, asyncpg.PostgresError, asyncpg.InterfaceError)
+# A connection that is lost under a query shows as any of these.
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+register(NAME, *_AWAY)
 # What PostgreSQL says of the work itself: it will say so again.
 register(None, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 register(None, asyncpg.SyntaxOrAccessError)
@@ -83,7 +85,7 @@ class Postgres:
             try:
                 pool = await open_pool(address, config.postgres_password)
                 await migrate(pool, self._schema, self._migrations)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, TimeoutError, *_AWAY) as error:
                 _log.warning("postgres_not_reached", error=repr(error))
                 await asyncio.sleep(RETRY_S)
                 continue

@@ -1,42 +1,38 @@
-"""Connector processes at a simulated provider: one that stops at a point, and its successor."""
+"""Two connector processes at a simulated provider: one that meets its end, and its successor."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
-import pytest
 
-from services.connectors import http, registry
-from services.connectors.base import Echo, StatusUpdate
-from services.connectors.evidence import Evidence
-from services.connectors.http import ProviderHttp
 from services.connectors.instagram.tests import simulated as instagram
-from services.connectors.intake import Intake
-from services.connectors.lanes import Lanes
-from services.connectors.ledger import Ledger
-from services.connectors.outcomes import Outcomes
-from services.connectors.reporter import Reporter
-from services.connectors.results import Results
-from services.connectors.sending import Sending
+from services.connectors.ledger import CLAIM_BOUND_S
 from services.connectors.telegram.tests import simulated as telegram
-from services.connectors.tests import doubles
-from services.connectors.tests.bench import LANE, Bench
+from services.connectors.tests import crashing, doubles
+from services.connectors.tests.bench import LANE, Bench, Users
+from services.connectors.tests.crashing import HOST, Orders
 from services.connectors.whatsapp.tests import simulated as whatsapp
-from services.connectors.worker import Worker
-from services.contracts.records import DeliveryRequested
+from services.contracts.records import DeliveryRequested, StatusChanged
 from services.runtime.kafka.consumer import Received
-from services.runtime.postgres import Postgres
 
+INTERNAL_TOKEN = "internal-token-of-tests"
+TIMEOUT_S = 8.0
+UNKNOWN_DEADLINE_S = 60.0
 POINTS = (
-    *("before claim", "claimed", "connected", "half written", "written"),
-    *("answer read", "result stored", "told"),
+    *("before claim", "claimed", "connected", "lease checked", "half written", "written"),
+    *("answer read", "result stored", "told", "offset not committed"),
 )
+"""In the order in which a delivery gets there."""
+TELLING = ("told", "offset not committed")
+"""Points that a delivery reaches while its lane has gone on already."""
 
 
 class Side(NamedTuple):
@@ -55,171 +51,130 @@ SIDES = {
     "instagram": Side(instagram, instagram.ACCOUNTS, "main", instagram.CUSTOMER, True),
 }
 
-
-class Point:
-    """Where a process stops: it says that it is there, and goes on when it is let."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.release = asyncio.Event()
-
-    async def stop(self) -> None:
-        """Be there."""
-        self.reached.set()
-        await self.release.wait()
-
-    def before(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Return a call that stops before it is made."""
-
-        async def stopped(*args: Any, **kwargs: Any) -> Any:
-            await self.stop()
-            return await call(*args, **kwargs)
-
-        return stopped
-
-    def after(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Return a call that stops after it was made."""
-
-        async def stopped(*args: Any, **kwargs: Any) -> Any:
-            answer = await call(*args, **kwargs)
-            await self.stop()
-            return answer
-
-        return stopped
-
-
-@asynccontextmanager
-async def wire(url: str, point: Point, *, half: bool) -> AsyncIterator[str]:
-    """Lend a way to a provider that stops with half of a request passed on, or with its answer."""
-    parts = urlsplit(url)
-    writers: list[asyncio.StreamWriter] = []
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writers.extend((writer, far_writer))
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(
-                int(line.split(b":")[1])
-                for line in head.lower().split(b"\r\n")
-                if line.startswith(b"content-length:")
-            )
-            request = head + await reader.readexactly(length)
-            middle = len(head) + length // 2 if half else len(request)
-            far_writer.write(request[:middle])
-            await far_writer.drain()
-            if half:
-                await point.stop()
-                far_writer.write(request[middle:])
-            answer = await far_reader.readuntil(b"\r\n\r\n")
-            if not half:
-                await point.stop()
-            writer.write(answer)
-            while data := await far_reader.read(65536):
-                writer.write(data)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return
-
-    server = await asyncio.start_server(carry, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            for writer in writers:
-                writer.close()
+# Each process is forked from one that has imported everything, which takes it some milliseconds.
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(
+    [
+        "services.connectors.tests.crashing",
+        *(f"services.connectors.{name}.connector" for name in SIDES),
+    ]
+)
 
 
 class Process:
-    """What a connector process does, from the record to the users."""
+    """A connector that runs by itself: what it is told, what it tells the users, how it ends."""
 
-    def __init__(self, bench: Bench, name: str, channel: str, url: str) -> None:
-        side, loaded = SIDES[channel], registry.load(channel)
-        told = {
-            "service_name": f"connector-{channel}",
-            "instance_id": name,
-            "http_host": "127.0.0.1",
-            "http_port": 1,
-            "consul_http_addr": "127.0.0.1:1",
-            "internal_token": "internal-token-of-tests",
-            "channel": channel,
-            "provider_url": url,
-            "accounts": msgspec.to_builtins(side.accounts),
-        }
-        config = msgspec.convert(told, loaded.config)
-        clock = asyncio.get_running_loop().time
-        postgres = cast("Postgres", SimpleNamespace(pool=bench.pool))
-        self.http = ProviderHttp(url, cast("Any", None), timeout_s=30)
-        self.connector: Any = loaded.create(config, self.http)
-        self.ledger: Any = Ledger(postgres, bench.channel, name)
-        self.outcomes: Any = Outcomes(postgres, bench.channel)
-        evidence = Evidence(postgres, bench.channel)
-        self.reporter: Any = Reporter(
-            self.outcomes, evidence, cast("Any", bench.users), bench.channel
-        )
-        sending = Sending(
-            self.connector,
-            cast("Any", doubles.Accounts(*side.accounts)),
-            limited=False,
-            sends_max=4,
-            clock=clock,
-        )
-        results = Results(self.outcomes, self.reporter, bench.channel)
-        worker = Worker(self.connector, self.ledger, results, sending, clock)
-        self.lanes = Lanes(self.ledger, results, worker, clock)
-        self.intake = Intake(self.connector, self.ledger, self.lanes)
-        self.tasks = [
-            asyncio.create_task(work)
-            for work in (self.lanes.run(), self.lanes.refill(), self.reporter.run())
-        ]
+    def __init__(self, orders: Orders, users: Users) -> None:
+        self._users = users
+        self._orders = orders
+        self._stopped_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.port: asyncio.Future[int] = self._loop.create_future()
+        self._silent = asyncio.Event()
+        self._wire, theirs = forks.Pipe()
+        self._process = forks.Process(target=crashing.live, args=(orders, theirs))
+        self._process.start()
+        theirs.close()
+        self._loop.add_reader(self._wire.fileno(), self._hear)
 
-    async def take_over(self) -> None:
-        """Own the lane's partition."""
-        self.lanes.assigned(frozenset({LANE.partition}))
-        async with asyncio.timeout(5):
-            while not self.lanes.partitions:
-                await asyncio.sleep(0)
+    def take_over(self) -> None:
+        """Let it own the lane's partition."""
+        self._wire.send(("own", frozenset({LANE.partition})))
 
-    async def kill(self) -> None:
-        """End at once: nothing more is stored, told or written."""
-        self.lanes._owned.clear()
-        tasks = [*self.tasks, *self.lanes._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.http.close()
+    def handle(self, batch: Sequence[Received]) -> None:
+        """Give it records."""
+        self._wire.send(("handle", batch))
+
+    async def go_on(self) -> None:
+        """Let it go on from where it stopped, with the lease of whatever it held behind it."""
+        while self._loop.time() < self._stopped_at + self._orders.lease_s:
+            await asyncio.sleep(0.01)
+        os.kill(self._pid, signal.SIGCONT)
+
+    async def finish(self) -> None:
+        """Let it come to the end of all its work by itself, tell all of it, and exit."""
+        self._wire.send(("finish", None))
+        assert (code := await self.ended()) == 0, code
+
+    async def ended(self) -> int | None:
+        """Return its exit code when it has ended, or the signal that ended it, as a negative."""
+        async with asyncio.timeout(TIMEOUT_S):
+            await self._silent.wait()
+        await asyncio.to_thread(self._process.join, TIMEOUT_S)
+        return self._process.exitcode
+
+    async def met_end(self) -> None:
+        """Return when its own signal has ended it, or has stopped it."""
+        if self._orders.end is signal.SIGKILL:
+            assert await self.ended() == -signal.SIGKILL
+            return
+        async with asyncio.timeout(TIMEOUT_S):
+            while _state(self._pid) != "T":
+                await asyncio.sleep(0.005)
+        self._stopped_at = self._loop.time()
+
+    async def close(self) -> None:
+        """Leave nothing of it behind, whatever the test has made of it."""
+        self._process.kill()
+        await self.ended()
+        self._wire.close()
+
+    @property
+    def _pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def _hear(self) -> None:
+        try:
+            said = self._wire.recv()
+        except (EOFError, ConnectionError):
+            self._loop.remove_reader(self._wire.fileno())
+            self._silent.set()
+            return
+        if isinstance(said, StatusChanged):
+            self._users.records.append(said)
+        else:
+            self.port.set_result(said)
 
 
 class Stage:
-    """A provider, a process that will stop at a point, and the one that succeeds it."""
+    """A provider, a process that meets its end at a point, and the one that succeeds it."""
 
     def __init__(
-        self, bench: Bench, channel: str, world: Any, point: Point, first: Process, second: Process
+        self, bench: Bench, channel: str, world: Any, first: Process, second: Process
     ) -> None:
-        self.bench, self.channel, self.world, self.point = bench, channel, world, point
+        self.bench, self.channel, self.world = bench, channel, world
         self.first, self.second = first, second
-        self.heard = 0
+        self._heard = 0
 
     async def kept(self) -> list[str]:
         """Return the texts that the provider kept, in its order."""
         return [one["text"] for one in await self.world.receipts() if one["kept"]]
 
     async def hear(self) -> None:
-        """Let the successor hear the webhooks that came since."""
-        side = SIDES[self.channel]
-        hooks, self.heard = self.world.webhooks[self.heard :], len(self.world.webhooks)
+        """Let the successor hear the webhooks that came since, as the gateway passes them on."""
+        hooks, self._heard = self.world.webhooks[self._heard :], len(self.world.webhooks)
+        url = f"http://{HOST}:{await self.second.port}/webhooks/{SIDES[self.channel].account}"
         for hook in hooks:
-            raw = hook[0] if isinstance(hook[0], bytes) else hook.raw
-            updates = self.second.connector.parse_webhook(side.account, raw) or []
-            echoes = [one for one in updates if isinstance(one, Echo)]
-            await self.bench.tell(*await self.bench.echoes.place(side.account, echoes))
-            statuses = [one for one in updates if isinstance(one, StatusUpdate)]
-            await self.bench.hear(*statuses, account=side.account)
-        await self.bench.tell(*await self.bench.echoes.look())
+            raw, signature = hook[-2:]
+            headers = {
+                "Authorization": f"Bearer {INTERNAL_TOKEN}",
+                "Content-Type": "application/json",
+                "X-Hub-Signature-256": signature,
+            }
+            async with self.world.session.post(url, data=raw, headers=headers) as answer:
+                assert answer.ok, await answer.text()
+
+    async def hear_something(self) -> None:
+        """Wait for the first webhooks, and let the successor hear them."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while not self._heard:
+                await self.hear()
+                await asyncio.sleep(0.01)
 
     async def until(self, met: Callable[[], Awaitable[bool]]) -> None:
         """Wait for a condition that time passing and webhooks may bring about."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             while not await met():
                 await self.hear()
                 await asyncio.sleep(0.01)
@@ -227,44 +182,59 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    bench: Bench, folder: Path, channel: str, at: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    folder: Path,
+    postgres: dict[str, str],
+    channel: str,
+    *,
+    retry_bound_s: float = CLAIM_BOUND_S,
+    **end: Any,
 ) -> AsyncIterator[Stage]:
-    """Run a provider and two processes; the first, which owns the lane, stops at a point."""
+    """Run a provider and two processes; the first is to meet its end as ordered."""
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(SIDES[channel].module.simulator(folder))
-        point, url = Point(), world.url
-        if at in ("half written", "written"):
-            url = await stack.enter_async_context(wire(url, point, half=at == "half written"))
-        first = Process(bench, "first", channel, url)
-        stack.push_async_callback(first.kill)
-        second = Process(bench, "second", channel, world.url)
-        stack.push_async_callback(second.kill)
-        if at == "before claim":
-            first.ledger.claim = point.before(first.ledger.claim)
-        elif at == "claimed":
-            first.ledger.claim = point.after(first.ledger.claim)
-        elif at == "connected":
-            _stop_when_connected(first, point, monkeypatch)
-        elif at == "answer read":
-            first.connector.send = point.after(first.connector.send)
-        elif at == "result stored":
-            first.outcomes.accepted = point.after(first.outcomes.accepted)
-        elif at == "told":
-            first.outcomes.mark_reported = point.after(first.outcomes.mark_reported)
-        await first.take_over()
-        yield Stage(bench, channel, world, point, first, second)
+        edge_url = await stack.enter_async_context(edge(world.url))
+        made = []
+        for name, url, orders in (("first", edge_url, end), ("second", world.url, {})):
+            process = Process(
+                Orders(
+                    channel=channel,
+                    ledger_channel=bench.channel,
+                    config=_config(channel, name, url) | postgres,
+                    log=folder / f"{name}.log",
+                    retry_bound_s=retry_bound_s,
+                    **orders,
+                ),
+                bench.users,
+            )
+            stack.push_async_callback(process.close)
+            made.append(process)
+        yield Stage(bench, channel, world, *made)
 
 
-def _stop_when_connected(first: Process, point: Point, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop where the connection stands and the lease was not looked at yet."""
-    send = http._LeasedRequest.send
+@asynccontextmanager
+async def edge(url: str) -> AsyncIterator[str]:
+    """Lend a way to a provider that passes on what came, also when its sender is dead by then."""
+    parts = urlsplit(url)
+    writers: list[asyncio.StreamWriter] = []
 
-    async def stopped(request: Any, conn: Any) -> Any:
-        if conn._connector is first.http._session.connector:
-            await point.stop()
-        return await send(request, conn)
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
 
-    monkeypatch.setattr(http._LeasedRequest, "send", stopped)
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writers.extend((writer, far_writer))
+        await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
+
+    server = await asyncio.start_server(carry, HOST, 0)
+    async with server:
+        try:
+            yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+        finally:
+            for writer in writers:
+                writer.close()
 
 
 def received(
@@ -284,3 +254,24 @@ def received(
         at_least_once=at_least_once,
     )
     return Received(record, "outbound.test", LANE.partition, 0, None)
+
+
+def _config(channel: str, name: str, url: str) -> dict[str, Any]:
+    return {
+        "service_name": f"connector-{channel}",
+        "instance_id": name,
+        "http_host": HOST,
+        "http_port": 1,
+        "consul_http_addr": f"{HOST}:1",
+        "internal_token": INTERNAL_TOKEN,
+        "channel": channel,
+        "provider_url": url,
+        "quota_profile": "high-quota",
+        "unknown_deadline_s": UNKNOWN_DEADLINE_S,
+        "accounts": msgspec.to_builtins(SIDES[channel].accounts),
+    }
+
+
+def _state(pid: int) -> str:
+    """Return what the operating system says of a process: T when it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
