@@ -61,6 +61,16 @@ chaos *arguments: parts
 storm *options: parts
     @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m chaos.storm "$@"
 
+# Show backpressure: 100,000 deliveries wait on a throttled account (--deliveries --lanes --hold --rate --channel)
+[group('work')]
+backlog *options: parts
+    @eval "$({{ run }} python -m scripts.cluster env dev)" && {{ run }} python -m chaos.backlog "$@"
+
+# Break a fresh instance on purpose, a few faults, and wipe it; the reports stay in .local/chaos
+[group('work')]
+smoke: parts
+    @{{ run }} python -m scripts.smoke
+
 # Show the links through Toxiproxy and what they carried
 [group('work')]
 links *instance:

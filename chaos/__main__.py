@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ from chaos.verdicts import EXIT_BAD_ARGUMENTS, EXIT_CODES, EXIT_CRASHED, Valid, 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 console = Console(highlight=False)
+INTERRUPTIONS_MAX = 2
+"""The first Ctrl-C ends one scenario, the second one all of them."""
 Repeats = Annotated[int | None, typer.Option("--repeats", "-n", min=1, help="How often.")]
 Eviction = Annotated[bool, typer.Option(help="Let survivors evict the dead.")]
 
@@ -62,23 +65,38 @@ def run(name: str, *, repeats: Repeats = None, eviction: Eviction = True) -> Non
 
 @app.command("all")
 def run_all(
-    *, tier: Annotated[int | None, typer.Option(help="Only this tier.")] = None, smoke: bool = False
+    *,
+    tier: Annotated[int | None, typer.Option(help="Only this tier.")] = None,
+    smoke: Annotated[bool, typer.Option(help="Only the smoke test, with its repeats.")] = False,
+    repeats: Repeats = None,
+    eviction: Eviction = True,
 ) -> None:
-    """Run every scenario, or those of a tier or of the smoke test; print their table."""
+    """Run every scenario, or those of a tier or of the smoke test; print their table.
+
+    One that cannot be run proves nothing, and the others are run all the same.
+    """
     every = scenario.load_all()
     chosen = [s for s in every if (s.smoke or not smoke) and tier in (None, s.tier)]
-    found = []
+    if not chosen:
+        raise BadScenario("there is no such scenario: `chaos list` shows all")
+    found: list[tuple[Results, Path]] = []
+    ended: dict[str, str] = {}
     with Progress(console) as progress:
         for each in chosen:
-            options = Options(each.repeats.smoke if smoke else each.repeats.default)
-            results, folder = _campaign(each, options, progress)
-            found.append((folder, results))
+            often = repeats or (each.repeats.smoke if smoke else each.repeats.default)
+            try:
+                results, folder = _campaign(each, Options(often, eviction), progress)
+            except Exception as error:  # noqa: BLE001 - the others are run all the same
+                ended[each.name] = f"{type(error).__name__}: {error}"
+                console.print_exception()
+                continue
+            found.append((results, folder))
             progress.line(f"{results.valid.value}: {results.sentence}")
-            if results.interrupted:
+            if sum(results.interrupted for results, _ in found) >= INTERRUPTIONS_MAX:
                 break
-    sys.stdout.write(summary.markdown([results for _, results in found]))
-    valid = overall(results.valid for _, results in found)
-    raise typer.Exit(EXIT_CODES[valid])
+    _tell_all(found, ended)
+    verdicts = [results.valid for results, _ in found] + [Valid.UNKNOWN] * len(ended)
+    raise typer.Exit(EXIT_CODES[overall(verdicts)])
 
 
 @app.command()
@@ -127,9 +145,20 @@ def _campaign(found: Scenario, options: Options, progress: Progress) -> tuple[Re
 
 def _write_report(folder: Path) -> Path:
     runs = archive.runs(safety.folder())
+    summary.write(folder, archive.read(folder))
     path = page.write(folder, [found for _, found in runs])
     index.write(safety.folder(), runs)
     return path
+
+
+def _tell_all(found: Sequence[tuple[Results, Path]], ended: Mapping[str, str]) -> None:
+    """Print and keep the table of all campaigns; name the reports of those that did not pass."""
+    text = summary.markdown([results for results, _ in found], ended)
+    (safety.folder() / archive.SUMMARY).write_text(text)
+    sys.stdout.write(text)
+    for results, folder in found:
+        if results.valid is not Valid.TRUE:
+            sys.stdout.write(f"{folder / archive.REPORT}\n")
 
 
 def _tell(results: Results, folder: Path) -> None:

@@ -21,6 +21,7 @@ OBSERVATIONS = "observations.jsonl"
 TIMINGS = "timings.csv"
 JUNIT = "junit.xml"
 REPORT = "report.html"
+SUMMARY = "summary.md"
 
 
 T = TypeVar("T", bound=Struct)

@@ -79,6 +79,7 @@ class Kind(StrEnum):
     ASSIGNED = "assigned"
     PROCESSED = "processed"
     RESTORED = "restored"
+    LAG = "lag"
 
 
 class Observation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,4 +96,6 @@ class Observation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     member: str | None = None
     generation: int | None = None
     partitions: tuple[int, ...] = ()
+    lag: tuple[int, ...] = ()
+    """How many records of each of these partitions were not committed."""
     detail: str = ""

@@ -18,7 +18,14 @@ class Recorder:
         self.listeners: list[Callable[[Observation], None]] = []
 
     def see(self, source: Source, kind: Kind, when: Interval, **more: Any) -> Observation:
-        """Keep an observation."""
+        """Keep an observation, and tell it."""
+        found = self.sample(source, kind, when, **more)
+        for listener in self.listeners:
+            listener(found)
+        return found
+
+    def sample(self, source: Source, kind: Kind, when: Interval, **more: Any) -> Observation:
+        """Keep a measurement that is taken again and again, which is no news."""
         found = Observation(
             source=source,
             kind=kind,
@@ -28,8 +35,6 @@ class Recorder:
             **more,
         )
         self.observations.append(found)
-        for listener in self.listeners:
-            listener(found)
         return found
 
     def miss(self, source: Source, reason: str) -> None:

@@ -105,12 +105,13 @@ def summaries(repeats: Sequence[Repeat]) -> dict[str, Summary]:
     What never ended has no value: a delivery that did not arrive has no latency.
     """
     names = sorted({name for repeat in repeats for name in repeat.metrics})
-    careful = {name: [_careful(found) for found in values(repeats, name)] for name in names}
-    finite = {name: [v for v in found if math.isfinite(v)] for name, found in careful.items()}
+    bounds = {name: [careful(found) for found in values(repeats, name)] for name in names}
+    finite = {name: [v for v in found if math.isfinite(v)] for name, found in bounds.items()}
     return {name: summarise(found) for name, found in finite.items() if found}
 
 
-def _careful(interval: Interval) -> float:
+def careful(interval: Interval) -> float:
+    """Return the upper bound of a measurement, or what is known where it has none."""
     return interval.hi if math.isfinite(interval.hi) else interval.lo
 
 

@@ -16,11 +16,20 @@ from chaos.observations import Interval, Kind, Source
 from chaos.recorder import Recorder
 
 POLL_S = 0.1
+LAG_EVERY_S = 0.5
 AGAIN_S = 0.2
 EXIT_ERROR_S = 0.02
 NOMAD_ERROR_S = 0.1
 """Nomad writes an event down a little after it happened."""
-BLIND = (aiohttp.ClientError, OSError, TimeoutError, KafkaError, ValueError, processes.NotHere)
+BLIND = (
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    KafkaError,
+    ValueError,
+    processes.NotHere,
+    consul.NotFound,
+)
 """What keeps a source from seeing; it is recorded and tried again."""
 
 
@@ -68,6 +77,7 @@ class Observers:
                 self._spawn(f"group {w.group}", Source.GROUP, partial(self._watch_group, w.group))
             for victim in await self._nomad.running(w.job):
                 self._follow(victim, from_start=False)
+        self._spawn("lag", Source.GROUP, self._watch_lag)
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -135,6 +145,34 @@ class Observers:
                 await asyncio.sleep(max(0.0, asked_at + POLL_S - self._now()))
         finally:
             await groups.close()
+
+    async def _watch_lag(self) -> None:
+        """Sample how far the groups are behind, on a way to Kafka that no fault is put on."""
+        address = await consul.address_of(self._consul_url, _BROKER.job, self._session)
+        groups = Groups(address)
+        names = [w.group for w in self._jobs.values() if w.group is not None]
+        try:
+            while True:
+                began_at = self._now()
+                for name in names:
+                    await self._sample_lag(groups, name)
+                await asyncio.sleep(max(0.0, began_at + LAG_EVERY_S - self._now()))
+        finally:
+            await groups.close()
+
+    async def _sample_lag(self, groups: Groups, group: str) -> None:
+        asked_at = self._now()
+        behind = sorted((await groups.behind(group)).items())
+        # A coordinator that is still loading the group knows no offset: that is no sample.
+        if behind:
+            self._recorder.sample(
+                Source.GROUP,
+                Kind.LAG,
+                Interval(asked_at, self._now()),
+                group=group,
+                partitions=tuple(partition for partition, _ in behind),
+                lag=tuple(count for _, count in behind),
+            )
 
     def _compare(self, group: str, known: GroupState, found: GroupState, when: Interval) -> None:
         left = {m.member_id for m in known.members} - {m.member_id for m in found.members}

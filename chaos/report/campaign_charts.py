@@ -16,13 +16,6 @@ STAGES = (
     ("failover_s", "first delivered everywhere", "c4"),
     ("caught_up_s", "caught up", "c5"),
 )
-SPREAD = (
-    ("detection_s", "detection"),
-    ("rebalance_s", "rebalance"),
-    ("failover_s", "failover"),
-    ("unavailability_s", "unavailability"),
-)
-FLOOR_S = 0.001
 
 
 def anatomy(results: Results) -> str:
@@ -64,49 +57,6 @@ def anatomy(results: Results) -> str:
     return plot.drawn(f"{legend}. Each stage ends at the latest bound of its interval. {late}")
 
 
-def spread(results: Results, others: Sequence[Results]) -> str:
-    """Draw every value of the main figures, with eviction on and off where both were run."""
-    groups = [(results, "this run")]
-    contrast = [o for o in others if o.scenario == results.scenario and o.repeats]
-    contrast = [o for o in contrast if o.eviction is not results.eviction][:1]
-    groups += [(o, "eviction on" if o.eviction else "eviction off") for o in contrast]
-    rows = [
-        (f"{words}, {label}", found, name)
-        for name, words in SPREAD
-        for found, label in groups
-        if name in found.metrics
-    ]
-    if not rows:
-        return ""
-    every = [max(v, FLOOR_S) for _, found, name in rows for v in found.metrics[name].values]
-    span = (10 ** math.floor(math.log10(min(every))), 10 ** math.ceil(math.log10(max(every) * 1.1)))
-    plot = Plot(
-        "Every value of every repeat",
-        span,
-        (0, len(rows) + 1),
-        height=60 + 30 * len(rows),
-        log_x=True,
-    )
-    for number, (label, found, name) in enumerate(rows, 1):
-        row, summary = len(rows) + 1 - number, found.metrics[name]
-        plot.row(row, label)
-        sure = summary.median_interval
-        if sure is not None:
-            words = f"median between {show(sure.lo)} and {show(sure.hi)} ({sure.confidence:.0%})"
-            lo, hi = max(sure.lo, FLOOR_S), max(sure.hi, FLOOR_S)
-            plot.bar(lo, hi, row, 16, "sure", words)
-        for repeat, value in zip(found.repeats, summary.values, strict=False):
-            link = f"#repeat-{repeat.number}" if found is results else ""
-            css = "fill c4" if found is results else "fill c2"
-            plot.dot(max(value, FLOOR_S), row, css, f"{label}: {show(value)}", link)
-        middle = max(summary.median, FLOOR_S)
-        plot.whisker(middle, middle, row, "ink", f"median {show(summary.median)}")
-    return plot.drawn(
-        "A dot is a repeat; the box holds the median with at least 95 % (no assumption on the "
-        "distribution; from six repeats on). Logarithmic."
-    )
-
-
 def trend(results: Results, others: Sequence[Results]) -> str:
     """Draw the median of the failover of this scenario's runs over time."""
     mine = [o for o in others if o.scenario == results.scenario and o.eviction is results.eviction]
@@ -125,4 +75,6 @@ def trend(results: Results, others: Sequence[Results]) -> str:
         words = f"{o.commit}: median {show(found.median)}, worst {show(found.largest)}"
         plot.line([(n, found.smallest), (n, found.largest)], "ink", words)
         plot.dot(n, found.median, "fill c4", words)
-    return plot.drawn("Median (dot) and range of each run, oldest first; hover for the commit.")
+    return plot.drawn(
+        "Median (dot) and range of each run, oldest first; hover for the commit.", x_axis=False
+    )

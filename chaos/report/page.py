@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from chaos import archive
-from chaos.report import campaign_charts, repeat_charts
+from chaos.report import campaign_charts, lag_chart, order_chart, repeat_charts, spread_charts
 from chaos.report.replay import Replay, replay, worst
 from chaos.report.summary import between, figure
 from chaos.report.summary import worst as worst_words
@@ -62,7 +62,7 @@ def page(results: Results, every: Sequence[Results], replays: Sequence[Replay]) 
         _targets(results),
         "<h2>All repeats</h2>",
         campaign_charts.anatomy(results),
-        campaign_charts.spread(results, every),
+        spread_charts.spread(results, every),
         campaign_charts.trend(results, every),
         *(_repeat(each, results) for each in replays),
         _every_repeat(results),
@@ -167,6 +167,8 @@ def _repeat(found: Replay, results: Results) -> str:
         repeat_charts.swimlanes(found),
         repeat_charts.latency(found),
         repeat_charts.flow(found),
+        lag_chart.lag(found),
+        order_chart.findings(found),
         repeat_charts.evidence(found),
     )
     return (

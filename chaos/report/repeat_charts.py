@@ -19,7 +19,8 @@ BEFORE_S, AFTER_S = 3.0, 3.0
 """What is shown before the fault and after the recovery."""
 
 
-def _span(replay: Replay) -> tuple[float, float]:
+def span(replay: Replay) -> tuple[float, float]:
+    """Return from when to when a repeat is drawn."""
     sends = replay.facts.sends
     first = min((s.invoked_at for s in sends), default=replay.zero) - replay.zero
     last = replay.facts.ended_at - replay.zero
@@ -29,7 +30,8 @@ def _span(replay: Replay) -> tuple[float, float]:
     return max(first, -BEFORE_S), min(last, max([*ends, BEFORE_S]) + AFTER_S)
 
 
-def _bands(plot: Plot, replay: Replay) -> None:
+def bands(plot: Plot, replay: Replay) -> None:
+    """Draw the fault as a hatched band."""
     fault = replay.facts.fault
     if fault is not None:
         plot.band(fault.lo - replay.zero, fault.hi - replay.zero, "the fault")
@@ -40,7 +42,7 @@ def swimlanes(replay: Replay) -> str:
     partitions = sorted(set(replay.facts.partition_of.values()))
     if not partitions or not replay.delivered:
         return ""
-    since, until = _span(replay)
+    since, until = span(replay)
     plot = Plot(
         "Partitions: who owned them, and when they stood still",
         (since, until),
@@ -61,7 +63,7 @@ def swimlanes(replay: Replay) -> str:
         for began, ended in gaps[partition]:
             label = f"nothing delivered for {show(ended - began)}"
             plot.bar(began - replay.zero, ended - replay.zero, row, 6, "gap", label)
-    _bands(plot, replay)
+    bands(plot, replay)
     plot.mark(0.0, "ink", "fault")
     legend = " ".join(f'<span class="key {css}"></span>{o[:8]}' for o, css in colours.items())
     return plot.drawn(
@@ -134,7 +136,7 @@ def latency(replay: Replay) -> str:
     ]
     if not points:
         return ""
-    since, until = _span(replay)
+    since, until = span(replay)
     points = [point for point in points if since <= point[0] <= until]
     top = 10 ** math.ceil(math.log10(max(p[1] for p in points) * 1.05))
     plot = Plot("Delivery latency", (since, until), (LATENCY_FLOOR_S, top), height=280, log_y=True)
@@ -148,7 +150,7 @@ def latency(replay: Replay) -> str:
     for share, css, words in ((0.5, "c3", "p50"), (0.99, "ink", "p99")):
         curve = [((n + 0.5) * BUCKET_S, quantile(buckets[n], share)) for n in sorted(buckets)]
         plot.line(curve, css, words)
-    _bands(plot, replay)
+    bands(plot, replay)
     plot.mark(0.0, "ink", "fault")
     return plot.drawn(
         '<span class="key c6"></span>partitions that lost their owner '
@@ -186,7 +188,7 @@ def _rates(replay: Replay) -> dict[str, Counter[int]]:
 
 def flow(replay: Replay) -> str:
     """Draw what was accepted, delivered and refused per second, and what was unseen."""
-    since, until = _span(replay)
+    since, until = span(replay)
     rates = _rates(replay)
     curve = [point for point in _unseen(replay) if since <= point[0] <= until]
     if not curve:
@@ -200,7 +202,7 @@ def flow(replay: Replay) -> str:
             points = [((n + 0.5) * BUCKET_S, rates[name][n] / BUCKET_S) for n in buckets]
             plot.line(points, css, name)
     plot.line(curve, "c4", "unseen")
-    _bands(plot, replay)
+    bands(plot, replay)
     plot.mark(0.0, "ink", "fault")
     return plot.drawn(
         '<span class="key c1"></span>accepted/s <span class="key c3"></span>delivered/s '
@@ -210,8 +212,9 @@ def flow(replay: Replay) -> str:
 
 def evidence(replay: Replay) -> str:
     """Draw what each source saw and when, with its error."""
-    since, until = _span(replay)
-    sources = [s for s in Source if any(o.source is s for o in replay.facts.observations)]
+    since, until = span(replay)
+    seen = [o for o in replay.facts.observations if o.kind is not Kind.LAG]
+    sources = [s for s in Source if any(o.source is s for o in seen)]
     if not sources:
         return ""
     plot = Plot(
@@ -223,12 +226,12 @@ def evidence(replay: Replay) -> str:
     for number, source in enumerate(sources, 1):
         row = len(sources) + 1 - number
         plot.row(row, source.value)
-        for o in replay.facts.observations:
+        for o in seen:
             lo, hi = o.when.lo - replay.zero, o.when.hi - replay.zero
             if o.source is source and hi >= since and lo <= until:
                 words = f"{o.number}: {label(o)}, {lo:.3f} to {hi:.3f} s"
                 plot.whisker(lo, hi, row, _css(o), words, f"#obs-{o.number}")
-    _bands(plot, replay)
+    bands(plot, replay)
     plot.mark(0.0, "ink", "fault")
     return plot.drawn("Each mark spans the interval in which the event must have happened.")
 
@@ -244,6 +247,7 @@ def label(o: Observation) -> str:
             o.member and o.member[-8:],
             f"generation {o.generation}" if o.generation is not None else "",
             f"partitions {list(o.partitions)}" if o.partitions else "",
+            f"are {list(o.lag)} records behind" if o.lag else "",
             o.detail,
         )
         if part

@@ -7,6 +7,7 @@ from html import escape
 LEFT, RIGHT, TOP, BOTTOM = 175, 20, 12, 34
 TICKS = 6
 NOTE_WIDTH = 160
+COLUMN_WIDTH = 9
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
@@ -33,6 +34,7 @@ class Plot:
         *,
         height: int = 220,
         width: int = 1040,
+        left: int = LEFT,
         log_y: bool = False,
         log_x: bool = False,
     ) -> None:
@@ -40,14 +42,14 @@ class Plot:
         self._x = x if x[1] > x[0] else (x[0], x[0] + 1)
         self._y = y if y[1] > y[0] else (y[0], y[0] + 1)
         self._log = {"x": log_x, "y": log_y}
-        self._width, self._height = width, height
+        self._width, self._height, self._left = width, height, left
         self._parts: list[str] = []
         self._marks = 0
 
     def x(self, value: float) -> float:
         """Return where a value of the x axis is drawn."""
         share = _share(value, self._x, log=self._log["x"])
-        return LEFT + share * (self._width - LEFT - RIGHT)
+        return self._left + share * (self._width - self._left - RIGHT)
 
     def y(self, value: float) -> float:
         """Return where a value of the y axis is drawn."""
@@ -104,32 +106,65 @@ class Plot:
         """Draw a vertical line with a word at its top."""
         if self._x[0] <= value <= self._x[1]:
             x = self.x(value)
-            path = f"M{x:.1f} {TOP}V{self._height - BOTTOM}"
-            self._parts.append(tag("path", class_=f"line {css}", d=path))
+            self.rule(value, css)
             y = TOP + 10 + 13 * self._marks
             right = x > self._width - NOTE_WIDTH
             spot = {"x": x - 4 if right else x + 4, "text_anchor": "end" if right else "start"}
             self._parts.append(tag("text", escape(label), y=y, class_="note", **spot))
             self._marks += 1
 
+    def rule(self, value: float, css: str) -> None:
+        """Draw a vertical line from top to bottom."""
+        path = f"M{self.x(value):.1f} {TOP}V{self._height - BOTTOM}"
+        self._parts.append(tag("path", class_=f"line {css}", d=path))
+
+    def columns(
+        self, points: Iterable[tuple[float, float]], row: float, peak: float, css: str, label: str
+    ) -> None:
+        """Draw columns that stand on a y position as one path; 1 is full height, 0 still seen."""
+        ground = self.y(row)
+        path = "".join(
+            f"M{self.x(a) - COLUMN_WIDTH / 2:.1f} {ground:.1f}"
+            f"v{-max(1.0, peak * share):.1f}h{COLUMN_WIDTH}V{ground:.1f}z"
+            for a, share in points
+        )
+        title = tag("title", escape(label))
+        self._parts.append(tag("path", title, class_=f"fill {css}", d=path))
+
+    def cross(self, a: float, b: float, css: str, label: str) -> None:
+        """Draw an oblique cross that says what it is."""
+        x, y = self.x(a), self.y(b)
+        path = f"M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"
+        self._parts.append(tag("path", tag("title", escape(label)), class_=f"line {css}", d=path))
+
+    def diamond(self, a: float, b: float, css: str, label: str) -> None:
+        """Draw a square on its corner that says what it is."""
+        path = f"M{self.x(a):.1f} {self.y(b) - 6:.1f}l6 6l-6 6l-6 -6Z"
+        self._parts.append(tag("path", tag("title", escape(label)), class_=css, d=path))
+
+    def text(self, a: float, b: float, words: str) -> None:
+        """Write a word around a position."""
+        spot = {"x": self.x(a), "y": self.y(b) + 4}
+        self._parts.append(tag("text", escape(words), class_="note", text_anchor="middle", **spot))
+
     def row(self, value: float, label: str) -> None:
         """Write a word at the left of a y position."""
-        spot = {"x": LEFT - 8, "y": self.y(value) + 4}
+        spot = {"x": self._left - 8, "y": self.y(value) + 4}
         self._parts.append(tag("text", escape(label), class_="row", text_anchor="end", **spot))
 
     def y_axis(self, unit: str) -> None:
         """Draw the grid and the figures of the y axis."""
         for value in _ticks(self._y, log=self._log["y"]):
             y = self.y(value)
-            path = f"M{LEFT} {y:.1f}H{self._width - RIGHT}"
+            path = f"M{self._left} {y:.1f}H{self._width - RIGHT}"
             self._parts.insert(0, tag("path", class_="grid", d=path))
             self._parts.append(
-                tag("text", f"{_figure(value)}{unit}", x=LEFT - 8, y=y + 4, text_anchor="end")
+                tag("text", f"{_figure(value)}{unit}", x=self._left - 8, y=y + 4, text_anchor="end")
             )
 
-    def drawn(self, caption: str) -> str:
-        """Return the figure."""
-        for value in _ticks(self._x, log=self._log["x"]):
+    def drawn(self, caption: str, *, x_axis: bool = True) -> str:
+        """Return the figure, with figures on its x axis unless that is only an order."""
+        for value in _ticks(self._x, log=self._log["x"]) if x_axis else ():
             x = self.x(value)
             path = f"M{x:.1f} {TOP}V{self._height - BOTTOM}"
             self._parts.insert(0, tag("path", class_="grid", d=path))

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
+from aiokafka.errors import KafkaConnectionError
 
 from chaos.adapters import processes
 from chaos.adapters.kafka import GroupState, Member, partition_of
@@ -100,6 +101,11 @@ class FakePlatform:
                 for alloc, member in self.members.items()
             ),
         )
+
+    def behind(self, name: str) -> dict[int, int]:
+        """Return how many messages wait in each partition of a group."""
+        waiting = [len(queue) if name == "router" else 0 for queue in self._queues]
+        return dict(enumerate(waiting))
 
     async def _launch(self, alloc: str) -> None:
         self.routers[alloc] = await asyncio.create_subprocess_exec(
@@ -332,7 +338,17 @@ class FakeGroups:
 
     async def describe(self, group: str) -> GroupState:
         """Return a group."""
+        self._require()
         return self.platform.group(group)
+
+    async def behind(self, group: str) -> dict[int, int]:
+        """Return the lag of a group."""
+        self._require()
+        return self.platform.behind(group)
 
     async def close(self) -> None:
         """Nothing is open."""
+
+    def _require(self) -> None:
+        if "kafka" in self.platform.stopped:
+            raise KafkaConnectionError("the broker is away")

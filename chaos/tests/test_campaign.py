@@ -16,6 +16,7 @@ from chaos import archive, closing, runner, safety, scenario
 from chaos.adapters import observers, processes
 from chaos.campaign import EVICTION_KEY, Campaign, Options
 from chaos.faults.down import Down
+from chaos.observations import Kind
 from chaos.progress import Progress
 from chaos.report import page
 from chaos.results import Results
@@ -24,6 +25,7 @@ from chaos.tests.fake_platform import EVICTED_AFTER_S, FakeGroups, FakePlatform
 from chaos.undo import Resume, World
 from chaos.units import PerSecond, Seconds
 from chaos.verdicts import Valid
+from services.contracts.topics import PARTITIONS
 
 pytestmark = [pytest.mark.connected, pytest.mark.timeout(60)]
 replace = msgspec.structs.replace
@@ -78,8 +80,12 @@ async def test_a_kill_is_survived_and_measured(platform: FakePlatform, tmp_path:
     read = archive.read(folder)
     assert read == results
     html = page.write(folder, [read]).read_text()
-    for heading in ("Anatomy", "Partitions", "Delivery latency", "Evidence"):
+    for heading in ("Anatomy", "Partitions", "Delivery latency", "Lag of the group", "Evidence"):
         assert heading in html
+    assert "No message was kept twice" in html
+    lag = [o for o in archive.observations(folder) if o.kind is Kind.LAG]
+    assert {o.group for o in lag} == {"router", "connector-pigeon"}
+    assert all(len(o.partitions) == len(o.lag) == PARTITIONS for o in lag)
     assert (folder / archive.JUNIT).read_text().count("<testcase") == 2
 
 
@@ -125,13 +131,19 @@ async def test_a_provider_is_let_behave_again(platform: FakePlatform, tmp_path: 
     assert not platform.faults
 
 
-async def test_a_job_that_was_down_is_started_again(platform: FakePlatform, tmp_path: Path) -> None:
-    """A dependency is stopped, stays away for a while, and is there again after the heal."""
-    faults = [Down(job="message", hold=Seconds(0.3))]
+@pytest.mark.parametrize("job", ["message", "kafka"])
+async def test_a_job_that_was_down_is_started_again(
+    platform: FakePlatform, tmp_path: Path, job: str
+) -> None:
+    """A dependency is stopped, stays away for a while, and is there again after the heal.
+
+    Observers that are blind meanwhile see again afterwards.
+    """
+    faults = [Down(job=job, hold=Seconds(0.6))]
     results = await campaign(short("redis-down", faults=faults), tmp_path / "run", repeats=1)
     assert results.valid is Valid.TRUE, results.sentence
     assert not platform.stopped
-    assert results.repeats[0].targets == ["the job message"]
+    assert results.repeats[0].targets == [f"the job {job}"]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from chaos import __main__ as command
-from chaos import archive, safety
+from chaos import archive, safety, scenario
+from chaos.campaign import Options
 from chaos.observations import Interval
 from chaos.report import page
 from chaos.results import Repeat, Results, measured, summaries
+from chaos.scenario import Scenario
 from chaos.verdicts import Valid
 
 ENVIRONMENT = ("CHAT4ALL_URL", "CHAT4ALL_API_KEY", "NOMAD_ADDR", "CONSUL_HTTP_ADDR")
@@ -72,6 +75,7 @@ def results(scenario: str, values: list[float]) -> Results:
         (["plan", "kill-router"], 2, "CHAT4ALL_URL is not set"),
         (["heal"], 0, "nothing was broken"),
         (["list"], 0, "kill-router"),
+        (["all", "--tier", "9"], 254, "there is no such scenario"),
     ],
 )
 def test_every_answer_has_its_exit_code(
@@ -93,6 +97,118 @@ def test_a_campaign_that_is_refused_proves_nothing(
     assert archive.read(folder).valid is Valid.UNKNOWN
     assert "CHAT4ALL_URL is not set" in (folder / archive.REPORT).read_text()
     assert "baseline" in (tmp_path / "index.html").read_text()
+
+
+class FakeCampaign:
+    """Plays the campaigns of `all`: how each scenario ends is set; all others pass."""
+
+    ends: dict[str, Valid | Exception | None]
+    """A verdict, an error of the harness, or None for an interruption."""
+    begun: list[tuple[str, Options]]
+
+    def __init__(self, found: Scenario, options: Options, _progress: Any, folder: Path) -> None:
+        self._name = found.name
+        self._folder = folder
+        self.begun.append((found.name, options))
+
+    async def run(self) -> Results:
+        """Return results as they were set, or raise."""
+        end = self.ends.get(self._name, Valid.TRUE)
+        if isinstance(end, Exception):
+            raise end
+        valid, said = end or Valid.UNKNOWN, f"{self._name} ended so."
+        found = msgspec.structs.replace(
+            results(self._name, [0.1]), valid=valid, sentence=said, interrupted=end is None
+        )
+        self._folder.mkdir()
+        archive.write(self._folder, found)
+        return found
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> type[FakeCampaign]:
+    """Lend the campaigns that are played."""
+    monkeypatch.setattr(FakeCampaign, "ends", {}, raising=False)
+    monkeypatch.setattr(FakeCampaign, "begun", [], raising=False)
+    monkeypatch.setattr(command, "Campaign", FakeCampaign)
+    return FakeCampaign
+
+
+SMOKE = {
+    "baseline": 1,
+    "cut-router-kafka-both": 1,
+    "kept-but-answer-lost": 1,
+    "kill-router": 3,
+    "latency-router-kafka-100ms": 1,
+    "pause-router": 1,
+}
+
+
+def test_the_smoke_is_short_and_has_one_of_each_kind(played: type[FakeCampaign]) -> None:
+    """The smoke runs these scenarios so often, with eviction, and passes when all do."""
+    assert command.main(["all", "--smoke"]) == 0
+    assert {name: options.repeats for name, options in played.begun} == SMOKE
+    assert all(options.eviction for _, options in played.begun)
+
+
+def test_all_scenarios_can_be_run_without_eviction(played: type[FakeCampaign]) -> None:
+    """How often and with which setting can be chosen for all of a tier."""
+    assert command.main(["all", "--tier", "2", "--no-eviction", "--repeats", "4"]) == 0
+    wanted = {found.name for found in scenario.load_all() if found.tier == 2}
+    assert {name for name, _ in played.begun} == wanted
+    assert {options for _, options in played.begun} == {Options(4, eviction=False)}
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (Valid.FALSE, 1, "false: baseline ended so."),
+        (Valid.UNKNOWN, 2, "unknown: baseline ended so."),
+        (None, 2, "unknown: baseline ended so."),
+        (RuntimeError("the preflight broke"), 2, "unknown: RuntimeError: the preflight broke"),
+        (safety.Busy("a campaign is running"), 2, "unknown: Busy: a campaign is running"),
+    ],
+)
+def test_one_bad_scenario_fails_the_smoke_and_ends_no_other(
+    played: type[FakeCampaign],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    end: Valid | Exception | None,
+    code: int,
+    said: str,
+) -> None:
+    """Broken, unknown, interrupted, refused by an error: the rest is run, and the code tells."""
+    played.ends["baseline"] = end
+    assert command.main(["all", "--smoke"]) == code
+    assert [name for name, _ in played.begun] == sorted(SMOKE)
+    told = capsys.readouterr().out
+    table = told[told.index("| scenario") :]
+    assert f"- **baseline**: {said}\n" in table
+    assert all(f"| {name} |" in table for name in SMOKE)
+    assert (tmp_path / archive.SUMMARY).read_text() in told
+    reports = {str(path) for path in tmp_path.glob(f"*-baseline/{archive.REPORT}")}
+    assert set(re.findall(r"^/.*$", table, re.MULTILINE)) == reports
+
+
+def test_a_broken_promise_counts_more_than_an_unknown_one(played: type[FakeCampaign]) -> None:
+    """The exit code is that of the worst scenario."""
+    played.ends |= {"baseline": Valid.FALSE, "pause-router": RuntimeError("x")}
+    assert command.main(["all", "--smoke"]) == 1
+
+
+def test_a_second_interruption_ends_all(played: type[FakeCampaign]) -> None:
+    """Whoever interrupts twice wants no more scenarios."""
+    played.ends |= {"cut-router-kafka-both": None, "baseline": None}
+    assert command.main(["all", "--smoke"]) == 2
+    assert [name for name, _ in played.begun] == ["baseline", "cut-router-kafka-both"]
+
+
+def test_a_run_has_a_summary_beside_its_results(played: type[FakeCampaign], tmp_path: Path) -> None:
+    """What a continuous integration shows lies where the results lie."""
+    del played
+    assert command.main(["kill-router"]) == 0
+    (folder,) = tmp_path.glob("*-kill-router")
+    assert "| kill-router | 1 | true |" in (folder / archive.SUMMARY).read_text()
 
 
 def test_a_crash_of_the_harness_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

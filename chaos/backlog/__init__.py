@@ -1,0 +1,1 @@
+"""A backlog on one throttled account: what it costs, and what it costs the others."""
