@@ -11,7 +11,7 @@ from services.contracts.status import Status
 
 VERSION = 1
 
-ChannelName = Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]{0,31}$")]
+ChannelName = Annotated[str, Meta(pattern=r"\A[A-Z][A-Z0-9_]{0,31}\Z")]
 
 
 class Record(Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

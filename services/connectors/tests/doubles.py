@@ -1,7 +1,7 @@
-"""Stand-ins for what surrounds the worker and the lanes, and rows to work on."""
+"""Stand-ins for what surrounds the worker, the lanes and the webhooks, and rows to work on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +9,22 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from services.connectors.base import Accepted, Delivery, Limits, Outcome, SendError
-from services.connectors.rows import Row
-from services.contracts.ids import new_id
-from services.contracts.records import Reason
+from services.connectors.base import (
+    Accepted,
+    Delivery,
+    Echo,
+    InboundMessage,
+    Limits,
+    Outcome,
+    SendError,
+    StatusUpdate,
+)
+from services.connectors.rows import Report, Row, Settled
+from services.contracts.ids import inbound_id, new_id
+from services.contracts.records import Reason, StatusChanged
+from services.contracts.status import Status
+from services.runtime.kafka.producer import Outgoing
+from services.runtime.unavailable import Unavailable
 
 LIMITS = Limits(account_per_s=1e6, account_burst=1000, recipient_interval_s=1e-6, recipient_burst=9)
 
@@ -164,3 +176,128 @@ class Results:
     async def flush(self) -> None:
         """Count."""
         self.flushed += 1
+
+
+class Evidence:
+    """Knows messages by the provider's names of them; what is said of others is parked."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, Row] = {}
+        self.inbound: dict[str, UUID] = {}
+        self.parked: list[StatusUpdate] = []
+        self.away = False
+
+    async def place(self, _account: str, updates: Sequence[StatusUpdate]) -> list[StatusChanged]:
+        """Tell whose statuses these are."""
+        self._answer()
+        self.parked += [one for one in updates if one.provider_id not in self.named]
+        return [
+            StatusChanged(
+                message_id=self.named[one.provider_id].message_id,
+                conversation_id=self.named[one.provider_id].conversation_id,
+                recipient_id=self.named[one.provider_id].recipient_id,
+                channel=Connector.name,
+                status=one.status,
+                at=one.at,
+                observed_at=datetime.now(UTC),
+                reason=one.reason,
+            )
+            for one in updates
+            if one.provider_id in self.named
+        ]
+
+    async def name_inbound(
+        self, account: str, messages: Sequence[InboundMessage]
+    ) -> dict[str, UUID]:
+        """Name what customers wrote; return what they reply to."""
+        self._answer()
+        for one in messages:
+            self.inbound[one.provider_id] = inbound_id(Connector.name, account, one.provider_id)
+        known = {name: row.message_id for name, row in self.named.items()} | self.inbound
+        replied = [one.reply_to_provider_id or "" for one in messages]
+        return {name: known[name] for name in replied if name in known}
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unavailable("postgres")
+
+
+class Echoes:
+    """Gives each echo to the first send that lost its answer, if it has that text and address."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self.lost: list[Row] = []
+
+    async def place(self, account: str, echoes: Sequence[Echo]) -> list[Settled]:
+        """Return what is settled by these."""
+        return [settled for echo in echoes for settled in self._claim(account, echo)]
+
+    def _claim(self, account: str, echo: Echo) -> list[Settled]:
+        same = [
+            one for one in self.lost if (one.address, one.content) == (echo.address, echo.content)
+        ]
+        if not same or echo.provider_id in self._evidence.named:
+            return []
+        found = same[0]
+        self.lost.remove(found)
+        self._evidence.named[echo.provider_id] = found
+        report = Report(
+            message_id=found.message_id,
+            recipient_id=found.recipient_id,
+            part=found.part,
+            parts=found.parts,
+            conversation_id=found.conversation_id,
+            replay_no=found.replay_no,
+            status=Status.SENT,
+            at=datetime.now(UTC),
+        )
+        return [Settled(account, report, [])]
+
+
+class Bench:
+    """What webhooks are placed in, filled as the bench on a real PostgreSQL is."""
+
+    def __init__(self) -> None:
+        self.channel = Connector.name
+        self.evidence = Evidence()
+        self.echoes = Echoes(self.evidence)
+
+    async def sent(self, *, name: str) -> tuple[Row, UUID]:
+        """Have a send that the provider took under a name."""
+        self.evidence.named[name] = row()
+        return self.evidence.named[name], new_id()
+
+    async def lost(self) -> tuple[Row, UUID]:
+        """Have a send whose outcome is unknown."""
+        self.echoes.lost.append(row())
+        return self.echoes.lost[-1], new_id()
+
+
+class Reporter:
+    """Keeps what it is to tell."""
+
+    def __init__(self) -> None:
+        self.handed: list[Settled] = []
+
+    async def put(self, settled: Settled) -> None:
+        """Take what a result led to."""
+        self.handed.append(settled)
+
+
+class Topics:
+    """Keep what is published, in order; `takes` says after how many records Kafka goes away."""
+
+    def __init__(self) -> None:
+        self.published: list[Outgoing] = []
+        self.takes: int | None = None
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Take all records, or some and refuse."""
+        self.published += outgoing[: self.takes]
+        if self.takes is not None:
+            raise Unavailable("kafka")
+
+    def on(self, topic: str) -> list[Any]:
+        """Return the records of a topic."""
+        return [one.record for one in self.published if one.topic == topic]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from services.contracts import records
-from services.contracts.records import AnyRecord, Poison, Reason, decode, encode
+from services.contracts.records import AnyRecord, ChannelName, Poison, Reason, decode, encode
 from services.contracts.status import Status
 
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
@@ -98,3 +98,33 @@ def test_an_unknown_version_is_poison() -> None:
     later = msgspec.structs.replace(EXAMPLES[0], v=2)
     with pytest.raises(Poison, match="version 2"):
         decode(encode(later))
+
+
+@pytest.mark.parametrize("name", ["C", "CHANNEL", "CHANNEL_2", "C" * 32])
+def test_the_name_of_a_channel_is_taken(name: str) -> None:
+    """Upper case, digits and underscores, after a letter."""
+    assert msgspec.convert(name, ChannelName) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "channel",
+        "2C",
+        "_C",
+        "C-2",
+        "CÉ",
+        "C" * 33,
+        "CHANNEL\n",
+        "\nCHANNEL",
+        "A\nB",
+        "CHANNEL\r\n",
+    ],
+)
+def test_what_is_no_name_of_a_channel_is_refused(name: str) -> None:
+    """It names topics, groups and jobs: a line that follows is no part of it, and not dropped."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(name, ChannelName)
+    with pytest.raises(Poison):
+        decode(encode(msgspec.structs.replace(EXAMPLES[1], channel=name)))

@@ -125,6 +125,8 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         problem = Problem(_ROUTER_PROBLEMS[error.status])
         if isinstance(error, web.HTTPMethodNotAllowed):
             headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    except web.RequestPayloadError:
+        problem = Problem("invalid_json", "It is not in the encoding that its headers name.")
     except ConnectionResetError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge: the client gets a problem, the log the cause

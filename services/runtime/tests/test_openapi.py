@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from services.contracts.problems import CATALOGUE
 from services.runtime.http.openapi import Conflict, Part, PartRoutes, document, part_of
 from services.runtime.http.pages import Cursor, Page
-from services.runtime.http.routes import Label, Reply, endpoint, endpoints_of
+from services.runtime.http.routes import Channel, Label, Reply, endpoint, endpoints_of
 
 INFO = {"title": "Things", "version": "1"}
 
@@ -19,6 +19,7 @@ class Thing(Struct, frozen=True, forbid_unknown_fields=True):
     """A thing."""
 
     name: Label
+    channel: Channel = "CHANNEL"
 
 
 class ThingPath(Struct, frozen=True):
@@ -174,8 +175,9 @@ def test_every_problem_has_an_example(described: dict[str, Any]) -> None:
 
 def test_patterns_are_those_of_the_standard(described: dict[str, Any]) -> None:
     """What only Python's expressions know is written as every reader knows it."""
-    name = described["components"]["schemas"]["Thing"]["properties"]["name"]
-    assert name["pattern"] == r"^[^\x00]*$"
+    fields = described["components"]["schemas"]["Thing"]["properties"]
+    assert fields["name"]["pattern"] == r"^[^\x00]*$"
+    assert fields["channel"]["pattern"] == "^[A-Z][A-Z0-9_]{0,31}$"
 
 
 def test_an_answer_without_a_type_is_a_mistake() -> None:

@@ -120,6 +120,18 @@ async def test_bad_bodies_are_refused(
     assert problem["request_id"] == answer.headers["X-Request-Id"]
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_in_its_encoding_is_refused(
+    base: str, session: aiohttp.ClientSession, encoding: str
+) -> None:
+    """Whoever sends it made a mistake; nothing broke here."""
+    headers = {**HEADERS, "Content-Encoding": encoding}
+    async with session.post(f"{base}/items", data=b'{"content":"a"}', headers=headers) as answer:
+        problem = await answer.json()
+    assert (answer.status, problem["code"]) == (400, "invalid_json")
+    assert answer.content_type == "application/problem+json"
+
+
 async def test_text_is_kept_exactly(base: str, session: aiohttp.ClientSession) -> None:
     """Every script, emoji and white space comes back as it was sent."""
     text = "Olá 👩‍👩‍👧 مرحبا \u202e你好\r\n\t" + "é" * 9_000
