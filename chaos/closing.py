@@ -1,7 +1,6 @@
 """The end of a repeat: what is still under way arrives, everything is judged."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import aiohttp
@@ -13,15 +12,14 @@ from chaos.checkers.survivors import fewest
 from chaos.checking import Found, check
 from chaos.history import FinalState
 from chaos.locator import stories
-from chaos.pulse import Pulse, Witness
+from chaos.pulse import BEAT_S, Pulse, Witness
 from chaos.results import Repeat, measured
 from chaos.timeline import Facts, derive, metrics
 from chaos.verdicts import overall
 from chaos.waiting import Late, until
 from chaos.workload import Workload
 
-STATES_EVERY_S = 2.0
-STATES_MAX = 500
+CHECK_S = 2.0
 CLOCK_STEP_MAX_S = 0.005
 SETTLED_HOLD_S = 1.0
 """What would be delivered twice may come a little later."""
@@ -38,25 +36,24 @@ class Closing:
         self._workload = workload
         self._pulse = pulse
         self._witnesses = witnesses
-        self._states: dict[UUID, FinalState] = {}
+        self._states: Mapping[UUID, FinalState] = {}
 
     async def drain(self) -> None:
         """Return when every message has arrived or is accounted for, or at the deadline."""
-        now = self._bench.clock.now
-        deadline_s, looked_at = self._bench.scenario.deadlines.drain, now()
+        deadline_s = self._bench.scenario.deadlines.drain
 
         async def empty() -> bool:
-            nonlocal looked_at
             await self._pulse.beat()
-            if now() - looked_at > STATES_EVERY_S:
-                looked_at = now()
-                return not (await self._judge()).lost
             return self._pulse.unseen == 0
 
         async with self._notes.phase("drain", deadline_s):
             try:
                 await until(
-                    "the arrival of every message", empty, deadline_s, hold_s=SETTLED_HOLD_S
+                    "the arrival of every message",
+                    empty,
+                    deadline_s,
+                    hold_s=SETTLED_HOLD_S,
+                    poll_s=BEAT_S,
                 )
             except Late as error:
                 self._bench.progress.line(f"  {error}")
@@ -67,19 +64,14 @@ class Closing:
         run, sends = self._workload.run_id, self._workload.sends
         receipts = [r for w in self._witnesses for r in w.receipts if r.text.startswith(run)]
         self._notes.sends, self._notes.receipts = sends, receipts
-        missing = judge(sends, receipts, {}).lost[:STATES_MAX]
-        states = await asyncio.gather(
-            *map(self._bench.stage.platform.api.final_state, missing), return_exceptions=True
-        )
-        for message_id, state in zip(missing, states, strict=True):
-            if isinstance(state, FinalState):
-                self._states[message_id] = state
+        missing = judge(sends, receipts, {}).lost
+        self._states = await self._bench.stage.platform.api.final_states(missing)
         return judge(sends, receipts, self._states)
 
     async def check(self, seen: Sequence[StatusSeen]) -> Repeat:
         """Judge the repeat."""
         notes, scenario = self._notes, self._bench.scenario
-        self._bench.progress.phase("check", STATES_EVERY_S)
+        self._bench.progress.phase("check", CHECK_S)
         judgement = await self._judge()
         await self._check_sources()
         facts = self._facts()

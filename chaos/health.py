@@ -49,7 +49,7 @@ class Health:
             return "nothing was delivered lately"
         if p99_s > self._patience_s:
             return f"the p99 of deliveries is {p99_s:.1f} s"
-        overdue = self._pulse.overdue(self._patience_s)
+        overdue = len(self._pulse.overdue(self._patience_s))
         return f"{overdue} messages are overdue" if overdue else None
 
     def ill(self) -> str | None:

@@ -1,6 +1,6 @@
 """Says where a missing message was seen last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from chaos.checkers.deliveries import Judgement
@@ -27,7 +27,7 @@ def last_seen(send: Send, state: FinalState | None, receipts: Iterable[Receipt])
 def stories(
     judgement: Judgement,
     sends: Iterable[Send],
-    states: dict[UUID, FinalState],
+    states: Mapping[UUID, FinalState],
     receipts: Sequence[Receipt],
 ) -> dict[str, str]:
     """Return what became of the first messages that were lost, doubled or reordered."""

@@ -9,6 +9,7 @@ from chaos.history import Outcome, Receipt, Send
 from chaos.statistics import quantile
 from chaos.workload import Workload
 
+BEAT_S = 0.2
 RECENT_S = 2.0
 
 
@@ -58,8 +59,10 @@ class Pulse:
         self._partition_of = partition_of
         self._now = now
         self._read = 0
-        self._arrived: dict[str, float] = {}
+        self._early: dict[str, float] = {}
+        """When messages arrived whose answer is not known yet."""
         self._open: dict[str, Send] = {}
+        self._accounted: set[str] = set()
         self._recent: deque[tuple[float, float]] = deque()
         self._turn = asyncio.Lock()
         self.acknowledged = 0
@@ -73,37 +76,59 @@ class Pulse:
         async with self._turn:
             for witness in self._witnesses:
                 for receipt in await witness.catch_up():
-                    if receipt.kept:
-                        self._arrived.setdefault(receipt.text, receipt.received_at)
-        self._compare()
-
-    def _compare(self) -> None:
-        sends = self._workload.sends[self._read :]
-        self._read += len(sends)
-        for send in sends:
-            self.acknowledged += send.outcome is Outcome.OK
-            self.refused += send.outcome is not Outcome.OK
-            if send.outcome is Outcome.OK:
-                self._open[send.content] = send
-        for content in self._open.keys() & self._arrived.keys():
-            send, at = self._open.pop(content), self._arrived.pop(content)
-            self.delivered += 1
-            self._recent.append((at, at - send.invoked_at))
-            partition = self._partition_of(send.lane)
-            known = self.delivered_until.get(partition, 0.0)
-            self.delivered_until[partition] = max(known, send.invoked_at)
+                    if receipt.kept and receipt.text.startswith(self._workload.run_id):
+                        self._arrived(receipt.text, receipt.received_at)
+        self._answered()
         while self._recent and self._recent[0][0] < self._now() - RECENT_S:
             self._recent.popleft()
 
+    def _arrived(self, content: str, at: float) -> None:
+        send = self._open.pop(content, None)
+        if send is None:
+            self._early.setdefault(content, at)
+        else:
+            self._accounted.discard(content)
+            self._deliver(send, at)
+
+    def _answered(self) -> None:
+        sends = self._workload.sends[self._read :]
+        self._read += len(sends)
+        for send in sends:
+            at = self._early.pop(send.content, None)
+            if send.outcome is not Outcome.OK:
+                self.refused += 1
+                continue
+            self.acknowledged += 1
+            if at is None:
+                self._open[send.content] = send
+            else:
+                self._deliver(send, at)
+
+    def _deliver(self, send: Send, at: float) -> None:
+        self.delivered += 1
+        self._recent.append((at, at - send.invoked_at))
+        partition = self._partition_of(send.lane)
+        known = self.delivered_until.get(partition, 0.0)
+        self.delivered_until[partition] = max(known, send.invoked_at)
+
+    def account(self, send: Send) -> None:
+        """Wait no longer for a message whose outcome is visibly unknown; it may still arrive."""
+        if send.content in self._open:
+            self._accounted.add(send.content)
+
     @property
     def unseen(self) -> int:
-        """How many messages were promised and have not arrived."""
-        return len(self._open)
+        """How many messages were promised, have not arrived and are not accounted for."""
+        return len(self._open) - len(self._accounted)
 
-    def overdue(self, patience_s: float) -> int:
-        """Return how many of them have been under way for longer than this."""
+    def overdue(self, patience_s: float) -> list[Send]:
+        """Return those of them that have been under way for longer than this."""
         limit = self._now() - patience_s
-        return sum(send.invoked_at < limit for send in self._open.values())
+        return [
+            send
+            for content, send in self._open.items()
+            if send.invoked_at < limit and content not in self._accounted
+        ]
 
     def p99_s(self) -> float | None:
         """Return the p99 of what arrived lately; None when nothing did."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from chaos import safety
+from chaos.accounting import Accounting
 from chaos.adapters import processes
 from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.processes import NotHere
@@ -14,14 +15,13 @@ from chaos.bench import Bench, Notes
 from chaos.closing import Closing
 from chaos.health import Health
 from chaos.observations import Interval, Kind, Source
-from chaos.pulse import Pulse, Witness
+from chaos.pulse import BEAT_S, Pulse, Witness
 from chaos.results import Repeat
 from chaos.stage import NotConfirmed, Refused
 from chaos.statuswatch import StatusWatch
 from chaos.waiting import Late, until
 from chaos.workload import Workload
 
-BEAT_S = 0.2
 LOOK_S = 0.05
 RECOVERED_HOLD_S = 0.5
 HEAL_DEADLINE_S = 90.0
@@ -57,6 +57,8 @@ class Runner:
             self._pulse,
             bench.scenario.steady.delivery_p99,
         )
+        self._accounting = Accounting(api, self._pulse, bench.scenario.steady.delivery_p99)
+        self._mending = asyncio.Event()
         self._statuses = StatusWatch(api, self._workload, bench.clock)
         self._closing = Closing(self.notes, self._workload, self._pulse, witnesses)
         self._looked_at = 0.0
@@ -67,6 +69,7 @@ class Runner:
         side = [
             asyncio.create_task(self._beats(), name="beats"),
             asyncio.create_task(self._statuses.run(), name="statuses"),
+            asyncio.create_task(self._account(), name="accounting"),
         ]
         load = asyncio.create_task(self._workload.run(), name="load")
         try:
@@ -169,6 +172,7 @@ class Runner:
 
     async def _heal(self) -> None:
         notes = self.notes
+        self._mending.set()
         async with notes.phase("heal", HEAL_DEADLINE_S):
             called_at = self._now()
             session = self._stage.platform.session
@@ -231,6 +235,11 @@ class Runner:
             delivered.get(partition, 0.0) > since
             for partition in set(self._bench.partitions.values())
         )
+
+    async def _account(self) -> None:
+        """Once the fault is over, ask for what does not arrive; before, it is given time."""
+        await self._mending.wait()
+        await self._accounting.run()
 
     async def _beats(self) -> None:
         """Keep the pulse, and tell it once a second."""

@@ -23,7 +23,6 @@ from chaos.workload import Workload, prepare
 
 FINAL = ("SENT", "DELIVERED", "READ", "FAILED")
 SETTLED_DEADLINE_S = 240.0
-ASKED_AT_ONCE = 20
 POLL_S = 1.0
 console = Console(highlight=False)
 
@@ -100,19 +99,13 @@ async def _kill(platform: Platform, job: str) -> None:
 
 async def _settled(platform: Platform, sends: list[Send]) -> dict[UUID, FinalState]:
     """Return the states of all accepted messages once each is final, or what they are at last."""
-    turns = asyncio.Semaphore(ASKED_AT_ONCE)
-
-    async def ask(message_id: UUID) -> FinalState:
-        async with turns:
-            return await platform.api.final_state(message_id)
-
     waiting = [send.message_id for send in sends if send.outcome is Outcome.OK]
     states: dict[UUID, FinalState] = {}
     clock = asyncio.get_running_loop().time
     ends = clock() + SETTLED_DEADLINE_S
     while waiting and clock() < ends:
-        states |= dict(zip(waiting, await asyncio.gather(*map(ask, waiting)), strict=True))
-        waiting = [one for one in waiting if states[one].status not in FINAL]
+        states |= await platform.api.final_states(waiting)
+        waiting = [one for one in waiting if one not in states or states[one].status not in FINAL]
         if waiting:
             console.print(f"{len(waiting)} messages are not final yet")
             await asyncio.sleep(POLL_S)
@@ -127,7 +120,7 @@ def _tell(judgement: Judgement, states: dict[UUID, FinalState]) -> Valid:
         f"{len(judgement.open)}, lost {len(judgement.lost)}, doubled {len(judgement.doubled)}, "
         f"reordered {len(judgement.reordered)}"
     )
-    failed = [m for m in judgement.lost if states[m].status == "FAILED"]
+    failed = [m for m in judgement.lost if m in states and states[m].status == "FAILED"]
     console.print(f"of the lost {len(failed)} are dead letters, with their reason")
     unfinished = [state for state in states.values() if state.status not in FINAL]
     broken = judgement.doubled or judgement.reordered or judgement.unexpected

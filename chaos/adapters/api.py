@@ -1,12 +1,16 @@
 """The platform's public API, as a client uses it."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import aiohttp
 
 from chaos.history import FinalState
+
+ASKED_AT_ONCE = 20
 
 
 class Refused(Exception):  # noqa: N818 - an answer
@@ -63,3 +67,16 @@ class Api:
             return FinalState(status=f"HTTP {status}")
         reasons = [d["reason"]["code"] for d in body["deliveries"] if d.get("reason")]
         return FinalState(status=body["status"], reason=reasons[0] if reasons else None)
+
+    async def final_states(self, message_ids: Sequence[UUID]) -> dict[UUID, FinalState]:
+        """Return what the API says of several messages; one it does not answer for is left out."""
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+        found: dict[UUID, FinalState] = {}
+
+        async def ask(message_id: UUID) -> None:
+            async with turns:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    found[message_id] = await self.final_state(message_id)
+
+        await asyncio.gather(*map(ask, message_ids))
+        return found

@@ -49,12 +49,12 @@ def judge(
     by_content = {send.content: send for send in sends}
     promised = [send for send in sends if send.outcome is Outcome.OK]
     undelivered = [send for send in promised if send.content not in counts]
-    visibly_open = [s.message_id for s in undelivered if _is_open(final.get(s.message_id))]
+    shown = {s.message_id for s in undelivered if visibly_open(final.get(s.message_id))}
     return Judgement(
         acknowledged=len(promised),
         delivered=len(promised) - len(undelivered),
-        open=visibly_open,
-        lost=[s.message_id for s in undelivered if s.message_id not in set(visibly_open)],
+        open=[s.message_id for s in undelivered if s.message_id in shown],
+        lost=[s.message_id for s in undelivered if s.message_id not in shown],
         doubled=sorted(text for text, count in counts.items() if count > 1),
         reordered=_reordered(by_content, kept),
         unexpected=sorted(counts.keys() - by_content.keys()),
@@ -63,7 +63,8 @@ def judge(
     )
 
 
-def _is_open(state: FinalState | None) -> bool:
+def visibly_open(state: FinalState | None) -> bool:
+    """Tell whether the API shows that nobody knows a message's outcome, now or for good."""
     if state is None:
         return False
     return state.status == "UNKNOWN" or (

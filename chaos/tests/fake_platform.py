@@ -31,10 +31,14 @@ STEP_S = 0.002
 
 
 class FakePlatform:
-    """Answers what the suite asks; `double` and `lose` make it a bad platform."""
+    """Answers what the suite asks; `double` and `lose` make it a bad platform.
+
+    `shown` is the status of a message for which the provider answered with an error.
+    """
 
     def __init__(self) -> None:
         self.double = self.lose = False
+        self.shown = "UNKNOWN"
         self.allowed = True
         self.stopped: set[str] = set()
         self.stable = True
@@ -171,6 +175,9 @@ class FakePlatform:
         while True:
             if queue and self._able(self.owners.get(partition, "")):
                 message_id, to, text = queue.popleft()
+                if any(fault["kind"] == "error" for fault in self.faults.values()):
+                    self.messages[message_id] = self.shown
+                    continue
                 lost = self.lose and len(self.receipts) == 100
                 self.lose = self.lose and not lost
                 for _ in range(0 if lost else 2 if self.double and len(self.receipts) == 99 else 1):

@@ -131,6 +131,30 @@ async def test_a_provider_is_let_behave_again(platform: FakePlatform, tmp_path: 
     assert not platform.faults
 
 
+@pytest.mark.parametrize(("shown", "valid"), [("UNKNOWN", Valid.TRUE), ("SENT", Valid.FALSE)])
+async def test_what_is_visibly_unknown_holds_up_no_recovery(
+    platform: FakePlatform, tmp_path: Path, shown: str, valid: Valid
+) -> None:
+    """Messages that the provider refused are accounted for when they are shown as unknown.
+
+    Without that they are lost, and the platform has not recovered by itself.
+    """
+    platform.shown = shown
+    faults = [replace(scenario.load("provider-500").faults[0], hold=Seconds(1))]
+    found = short("provider-500", 2, faults=faults)
+    steady = replace(found.steady, delivery_p99=Seconds(0.5))
+    deadlines = replace(found.deadlines, recover=Seconds(4))
+    results = await campaign(
+        replace(found, steady=steady, deadlines=deadlines), tmp_path / "run", repeats=1
+    )
+    assert results.valid is valid, results.sentence
+    counts = results.repeats[0].counts
+    broken = valid is Valid.FALSE
+    assert counts["manual_steps"] == broken
+    assert counts["lost" if broken else "open"] > 10
+    assert not counts["open" if broken else "lost"]
+
+
 @pytest.mark.parametrize("job", ["message", "kafka"])
 async def test_a_job_that_was_down_is_started_again(
     platform: FakePlatform, tmp_path: Path, job: str
