@@ -9,7 +9,7 @@ from chaos.adapters.platform import Platform
 from chaos.adapters.toxiproxy import NoProxy
 from scripts.bench.figures import Conditions
 from services.connectors import registry
-from services.connectors.base import Limits
+from services.contracts.channels import Limits
 
 HIGH_QUOTA = "high-quota"
 DEMO_MONGODB = "wheel"

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from services.contracts.channels import Capabilities
+from services.contracts.channels import Capabilities, Limits
 from services.contracts.records import Reason
 from services.contracts.status import Status
 from services.runtime.config import Config
@@ -39,15 +39,6 @@ class Delivery(Struct, frozen=True, kw_only=True):
     content: str
     reference: str
     reply_to_provider_id: str | None = None
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What a provider takes of one account, and of one account to one recipient."""
-
-    account_per_s: float
-    account_burst: int
-    recipient_interval_s: float
-    recipient_burst: int
 
 
 class Accepted(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.connectors.base import Limits
+from services.contracts.channels import Limits
 
 RECIPIENTS_MAX = 50_000
 """Recipients remembered at once; those whose time has passed are forgotten first."""

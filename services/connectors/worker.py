@@ -168,6 +168,7 @@ class Worker:
             breaker.failed(row.recipient_id, reached=reached)
         else:
             breaker.succeeded()
+        self._sending.accounts.note(row.account, outcome)
         _attempts.labels(self._connector.name, outcome.verdict.lower()).inc()
         _log.warning(
             "send_failed",

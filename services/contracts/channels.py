@@ -35,12 +35,36 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     text_length_max: int
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a provider takes of one account, and of one account to one recipient."""
+
+    account_per_s: float
+    account_burst: int
+    recipient_interval_s: float
+    recipient_burst: int
+
+
+class Quota(Limits, frozen=True, kw_only=True):
+    """A provider's limits; they are kept with the profile `real` only."""
+
+    profile: str
+
+
+class AccountError(Struct, frozen=True, kw_only=True):
+    """Something that held an account up, not just one of its messages."""
+
+    at: datetime
+    code: str
+    detail: str
+
+
 class AccountState(Struct, frozen=True, kw_only=True):
-    """The last answer of the provider about one account's credentials."""
+    """The last answer of the provider about one account's credentials, and the last trouble."""
 
     status: AccountStatus
     checked_at: datetime
     detail: str | None = None
+    last_error: AccountError | None = None
 
 
 class ChannelState(Struct, frozen=True, kw_only=True):
@@ -49,6 +73,7 @@ class ChannelState(Struct, frozen=True, kw_only=True):
     channel: ChannelName
     capabilities: Capabilities
     accounts: dict[str, AccountState]
+    quota: Quota | None = None
 
     @property
     def enabled(self) -> bool:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from services.contracts.channels import AccountStatus, ChannelState
+from services.contracts.channels import AccountState, AccountStatus, ChannelState, Quota
 from services.contracts.people import Kind
 from services.contracts.records import Reason
 from services.contracts.status import Status
@@ -97,13 +97,22 @@ class ConversationView(Struct, frozen=True, kw_only=True):
     archived_at: Timestamp | None
 
 
+class AccountErrorView(Struct, frozen=True):
+    """Something that held an account up, not just one of its messages."""
+
+    at: Timestamp
+    code: str
+    detail: str
+
+
 class AccountView(Struct, frozen=True):
-    """What the provider last said of an account's credentials."""
+    """What the provider last said of an account's credentials, and the last trouble with it."""
 
     account: str
     status: AccountStatus
     checked_at: Timestamp
     detail: str | None
+    last_error: AccountErrorView | None
 
 
 class CapabilitiesView(Struct, frozen=True):
@@ -119,6 +128,7 @@ class ChannelView(Struct, frozen=True, kw_only=True):
     channel: str
     enabled: bool
     capabilities: CapabilitiesView
+    quota: Quota | None
     accounts: list[AccountView]
 
 
@@ -188,10 +198,19 @@ def channel_view(state: ChannelState, *, enabled: bool) -> ChannelView:
         capabilities=CapabilitiesView(
             list(state.capabilities.receipts), state.capabilities.text_length_max
         ),
-        accounts=[
-            AccountView(name, account.status, rfc3339(account.checked_at), account.detail)
-            for name, account in sorted(state.accounts.items())
-        ],
+        quota=state.quota,
+        accounts=[_account_view(name, account) for name, account in sorted(state.accounts.items())],
+    )
+
+
+def _account_view(name: str, state: AccountState) -> AccountView:
+    error = state.last_error
+    return AccountView(
+        account=name,
+        status=state.status,
+        checked_at=rfc3339(state.checked_at),
+        detail=state.detail,
+        last_error=AccountErrorView(rfc3339(error.at), error.code, error.detail) if error else None,
     )
 
 

@@ -18,14 +18,13 @@ from services.connectors.base import (
     Delivery,
     Http,
     InboundMessage,
-    Limits,
     Outcome,
     SendError,
     StatusUpdate,
     Update,
     Verdict,
 )
-from services.contracts.channels import Capabilities
+from services.contracts.channels import Capabilities, Limits
 from services.contracts.status import Status
 
 TEXT_LENGTH_MAX = 160

@@ -12,7 +12,6 @@ from services.connectors.base import (
     Answer,
     Delivery,
     Http,
-    Limits,
     Outcome,
     SendError,
     Update,
@@ -21,7 +20,7 @@ from services.connectors.base import (
 from services.connectors.instagram import payloads
 from services.connectors.instagram.config import INSTAGRAM_LOGIN, Config
 from services.connectors.instagram.errors import send_error
-from services.contracts.channels import Capabilities
+from services.contracts.channels import Capabilities, Limits
 from services.contracts.status import Status
 
 SIGNATURE_HEADER = "X-Hub-Signature-256"

@@ -10,7 +10,6 @@ from services.connectors.base import (
     Answer,
     Delivery,
     Http,
-    Limits,
     NotWritten,
     Outcome,
     SendError,
@@ -21,7 +20,7 @@ from services.connectors.base import (
 from services.connectors.telegram import payloads
 from services.connectors.telegram.config import Config
 from services.connectors.telegram.errors import send_error, unreadable
-from services.contracts.channels import Capabilities
+from services.contracts.channels import Capabilities, Limits
 from services.contracts.status import Status
 
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's name

@@ -14,12 +14,12 @@ from services.connectors.base import (
     Delivery,
     Echo,
     InboundMessage,
-    Limits,
     Outcome,
     SendError,
     StatusUpdate,
 )
 from services.connectors.rows import Report, Row, Settled
+from services.contracts.channels import Limits
 from services.contracts.ids import inbound_id, new_id
 from services.contracts.records import Reason, StatusChanged
 from services.contracts.status import Status
@@ -71,6 +71,7 @@ class Accounts:
         self.good = {name: asyncio.Event() for name in names}
         for event in self.good.values():
             event.set()
+        self.noted: list[tuple[str, SendError]] = []
         self.doubted: list[SendError] = []
         self.answering = True
 
@@ -81,6 +82,10 @@ class Accounts:
     def knows(self, name: str) -> bool:
         """Tell whether there is this account."""
         return name in self.good
+
+    def note(self, name: str, error: SendError) -> None:
+        """Keep what went wrong."""
+        self.noted.append((name, error))
 
     def doubt(self, name: str, error: SendError) -> None:
         """Stop an account."""

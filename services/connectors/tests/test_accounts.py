@@ -11,12 +11,14 @@ import pytest
 from services.connectors import accounts as module
 from services.connectors.accounts import Accounts
 from services.connectors.base import NotWritten, SendError, Unanswered, Verdict
-from services.contracts.channels import AccountStatus, Capabilities, ChannelState
+from services.contracts.channels import AccountStatus, Capabilities, ChannelState, Limits
+
+LIMITS = Limits(account_per_s=30, account_burst=40, recipient_interval_s=6, recipient_burst=45)
 
 
-def error(verdict: Verdict) -> SendError:
+def error(verdict: Verdict, code: str = "code", *, whole_account: bool = False) -> SendError:
     """Return an error of the provider."""
-    return SendError(verdict=verdict, code="code", detail="Detail.")
+    return SendError(verdict=verdict, code=code, detail="Detail.", whole_account=whole_account)
 
 
 class Site:
@@ -32,9 +34,14 @@ class Site:
             name="TEST",
             accounts=("main",),
             capabilities=Capabilities(receipts=(), text_length_max=1),
+            limits=LIMITS,
             check_credentials=self.check,
         )
-        app = SimpleNamespace(spawn=self.spawn, consul=SimpleNamespace(put=self.put))
+        app = SimpleNamespace(
+            config=SimpleNamespace(quota_profile="real"),
+            spawn=self.spawn,
+            consul=SimpleNamespace(put=self.put),
+        )
         self.accounts = Accounts(cast("Any", app), cast("Any", connector))
 
     def spawn(self, _name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -59,6 +66,11 @@ class Site:
         """Return the state that was told last."""
         return self.told[-1].accounts["main"].status if self.told else None
 
+    def trouble(self) -> str | None:
+        """Return the code of the last error that was told."""
+        found = self.told[-1].accounts["main"].last_error if self.told else None
+        return found.code if found is not None else None
+
     async def until(self, met: Callable[[], bool]) -> None:
         """Wait for a condition."""
         async with asyncio.timeout(5):
@@ -68,8 +80,9 @@ class Site:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    """Accounts that are checked often."""
+    """Accounts that are checked often, and whose errors are told at once."""
     monkeypatch.setattr(module, "RECHECK_S", 0.01)
+    monkeypatch.setattr(module, "TELL_S", 0.01)
     site = Site()
     yield site
     for task in site.tasks:
@@ -143,3 +156,48 @@ async def test_an_account_that_was_never_good_is_refused(monkeypatch: pytest.Mon
         for task in site.tasks:
             task.cancel()
         await asyncio.gather(*site.tasks, return_exceptions=True)
+
+
+async def test_the_last_error_is_told_and_stays(site: Site) -> None:
+    """What held the account up, by a send or by a check, also after it is good again."""
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    assert site.trouble() is None
+    site.accounts.note("main", error(Verdict.RETRYABLE, "busy"))
+    await site.until(lambda: site.trouble() == "busy")
+    site.says = NotWritten("refused")
+    site.accounts.doubt("main", error(Verdict.ACCOUNT))
+    await site.until(lambda: site.trouble() == "provider_unreachable")
+    site.says = None
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    assert site.trouble() == "provider_unreachable"
+
+
+async def test_an_error_of_one_message_is_not_the_accounts(site: Site) -> None:
+    """Neither one that was refused nor one recipient's throttle; a throttle of all of them is."""
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    site.accounts.note("main", error(Verdict.FINAL, "blocked"))
+    site.accounts.note("main", error(Verdict.THROTTLED, "pair"))
+    site.accounts.note("main", error(Verdict.THROTTLED, "all", whole_account=True))
+    await site.until(lambda: site.trouble() is not None)
+    assert [one.accounts["main"].last_error for one in site.told].count(None) == len(site.told) - 1
+    assert site.trouble() == "all"
+
+
+async def test_errors_that_go_on_are_told_now_and_then(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Consul is not written to for every attempt at a provider that is away."""
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    monkeypatch.setattr(module, "TELL_S", 3600)
+    for _ in range(3):
+        site.accounts.note("main", error(Verdict.RETRYABLE, "busy"))
+        await site.until(lambda: site.trouble() == "busy")
+    assert len([one for one in site.told if one.accounts["main"].last_error is not None]) == 1
+
+
+async def test_the_providers_limits_are_told(site: Site) -> None:
+    """With the profile by which they are kept or not."""
+    await site.until(lambda: site.last() is AccountStatus.ENABLED)
+    quota = site.told[-1].quota
+    assert quota is not None
+    assert (quota.profile, quota.account_per_s, quota.recipient_interval_s) == ("real", 30, 6)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors import limits
-from services.connectors.base import Limits
 from services.connectors.limits import AccountLimits
 from services.connectors.tests.doubles import Clock
+from services.contracts.channels import Limits
 
 LIMITS = Limits(account_per_s=10, account_burst=20, recipient_interval_s=2.0, recipient_burst=3)
 TOLERANCE_S = 1e-6

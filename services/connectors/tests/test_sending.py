@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any, cast
 
-from services.connectors.base import Limits
 from services.connectors.sending import Sending
 from services.connectors.tests.doubles import LIMITS, Accounts, Connector, row
+from services.contracts.channels import Limits
 from services.contracts.topics import PARTITIONS
 
 

@@ -105,6 +105,7 @@ async def test_each_outcome_is_stored_as_what_it_means(site: Site, case: Case) -
     ((_, epoch, attempt_id),) = site.ledger.claimed
     assert epoch == 7
     assert str(attempt_id) in site.connector.sent[0].reference
+    assert len(site.accounts.noted) == (not isinstance(case.outcome, Accepted))
     if case.stored is not None:
         assert site.results.stored == [(case.stored[0], attempt_id, case.stored[1])]
         assert not site.ledger.back

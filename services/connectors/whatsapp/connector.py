@@ -12,7 +12,6 @@ from services.connectors.base import (
     Answer,
     Delivery,
     Http,
-    Limits,
     Outcome,
     SendError,
     Update,
@@ -20,7 +19,7 @@ from services.connectors.base import (
 from services.connectors.whatsapp import payloads
 from services.connectors.whatsapp.config import Account, Config
 from services.connectors.whatsapp.errors import send_error
-from services.contracts.channels import Capabilities
+from services.contracts.channels import Capabilities, Limits
 from services.contracts.status import Status
 
 SIGNATURE_HEADER = "X-Hub-Signature-256"
