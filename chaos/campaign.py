@@ -27,7 +27,7 @@ from chaos.faults.deploy import Deploy
 from chaos.progress import Progress
 from chaos.pulse import Witness
 from chaos.recorder import Recorder
-from chaos.results import Repeat, Results, measured, summaries
+from chaos.results import Repeat, Results, careful, measured, summaries
 from chaos.runner import Runner
 from chaos.scenario import Scenario
 from chaos.stage import Refused, Stage
@@ -302,7 +302,7 @@ def _reason(repeat: Repeat) -> str:
 
 def _words(repeat: Repeat) -> str:
     times = [
-        f"{name.removesuffix('_s')} {show(value.lo if value.hi is None else value.hi)}"
+        f"{name.removesuffix('_s')} {show(careful(value.interval))}"
         for name in ("detection_s", "rebalance_s", "failover_s", "unavailability_s")
         if (value := repeat.metrics.get(name)) is not None
     ]

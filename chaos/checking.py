@@ -1,5 +1,6 @@
 """The check phase: holds what was found against what was promised. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -61,6 +62,8 @@ def _duration(scenario: Scenario, name: str, found: Found) -> Verdict:
     valid = at_most(interval, target)
     if interval is None:
         reason = f"{name} could not be measured"
+    elif math.isinf(interval.hi):
+        reason = f"{name} had not ended after {show(interval.lo)}, and {show(target)} was promised"
     else:
         held = "" if valid is Valid.TRUE else f"{name} took {show(interval.lo)}"
         reason = held and f"{held} to {show(interval.hi)}, and {show(target)} was promised"

@@ -12,20 +12,23 @@ from chaos.verdicts import Valid, Verdict, overall
 
 
 class Measured(Struct, frozen=True):
-    """A value that lies between two bounds; `hi` is null when there is no upper one."""
+    """A value between two bounds; `hi` is null without an upper one, both for what never came."""
 
-    lo: float
+    lo: float | None
     hi: float | None
 
     @property
     def interval(self) -> Interval:
         """The bounds as an interval."""
-        return Interval(self.lo, math.inf if self.hi is None else self.hi)
+        return Interval(
+            math.inf if self.lo is None else self.lo, math.inf if self.hi is None else self.hi
+        )
 
 
 def measured(interval: Interval) -> Measured:
-    """Return an interval as it can be written."""
-    return Measured(interval.lo, interval.hi if math.isfinite(interval.hi) else None)
+    """Return an interval as it can be written: JSON knows no infinity."""
+    lo, hi = (bound if math.isfinite(bound) else None for bound in (interval.lo, interval.hi))
+    return Measured(lo, hi)
 
 
 class Phase(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Quantities as people write them: `500ms`, `10s`, `5m`, `200/s`."""
 
+import math
 import re
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
@@ -38,6 +39,8 @@ def read(kind: type, value: object) -> object:
 
 def show(seconds: float) -> str:
     """Write a duration as people read it."""
+    if math.isinf(seconds):
+        return "no end"
     if seconds < 0.0005:  # noqa: PLR2004 - nobody reads fractions of a millisecond
         return "0 ms"
     if seconds < 1:

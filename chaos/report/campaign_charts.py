@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from chaos.report.svg import Plot
-from chaos.results import Results
+from chaos.results import Results, careful
 from chaos.units import show
 
 ROW = 18
@@ -24,11 +24,11 @@ def anatomy(results: Results) -> str:
         [
             (name, words, css, r.metrics[name].interval)
             for name, words, css in STAGES
-            if name in r.metrics
+            if name in r.metrics and r.metrics[name].lo is not None
         ]
         for r in results.repeats
     ]
-    ends = [i.hi if math.isfinite(i.hi) else i.lo for bar in bars for *_, i in bar]
+    ends = [careful(interval) for bar in bars for *_, interval in bar]
     if not ends:
         return ""
     rows = len(results.repeats)

@@ -134,10 +134,10 @@ def latency(replay: Replay) -> str:
         for d in replay.delivered
         if d.receipt is not None
     ]
-    if not points:
-        return ""
     since, until = span(replay)
     points = [point for point in points if since <= point[0] <= until]
+    if not points:
+        return ""
     top = 10 ** math.ceil(math.log10(max(p[1] for p in points) * 1.05))
     plot = Plot("Delivery latency", (since, until), (LATENCY_FLOOR_S, top), height=280, log_y=True)
     plot.y_axis(" s")

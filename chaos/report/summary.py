@@ -31,6 +31,8 @@ def between(value: Measured | None, unit: str) -> str:
     """Return an interval: one figure where both bounds read the same."""
     if value is None:
         return "not measured"
+    if value.lo is None:
+        return "never"
     lo = figure(value.lo, unit)
     if value.hi is None:
         return f"over {lo}"

@@ -198,6 +198,14 @@ def test_a_clean_repeat_has_a_sentence_instead_of_marks() -> None:
     assert "cannot be told" in order_chart.findings(replayed(receipts=[]))
 
 
+def test_a_platform_that_fell_silent_early_has_a_page_too() -> None:
+    """Where nothing arrived in the time that is drawn there is no picture of latencies."""
+    _, receipts = history()
+    assert "Delivery latency" in repeat_charts.latency(replayed())
+    assert repeat_charts.latency(replayed(receipts[:10])) == ""
+    assert repeat_charts.flow(replayed(receipts[:10]))
+
+
 def test_duplicates_and_reorders_are_marked() -> None:
     """Each is marked in its conversation, when it happened and since when."""
     sends, receipts = history()
