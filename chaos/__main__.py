@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def run(name: str, *, repeats: Repeats = None, eviction: Eviction = True) -> Non
     options = Options(repeats or found.repeats.default, eviction)
     with Progress(console) as progress:
         results, folder = _campaign(found, options, progress)
-    _tell(results, folder)
+    _spare_verdict(f"the table of {folder}", lambda: _tell(results, folder))
     raise typer.Exit(EXIT_CODES[results.valid])
 
 
@@ -94,7 +95,7 @@ def run_all(
             progress.line(f"{results.valid.value}: {results.sentence}")
             if sum(results.interrupted for results, _ in found) >= INTERRUPTIONS_MAX:
                 break
-    _tell_all(found, ended)
+    _spare_verdict(f"the table below {safety.folder()}", lambda: _tell_all(found, ended))
     verdicts = [results.valid for results, _ in found] + [Valid.UNKNOWN] * len(ended)
     raise typer.Exit(EXIT_CODES[overall(verdicts)])
 
@@ -139,8 +140,18 @@ def _campaign(found: Scenario, options: Options, progress: Progress) -> tuple[Re
     off = "" if options.eviction else "-without-eviction"
     folder = safety.folder() / f"{stamp}-{found.name}{off}"
     results = asyncio.run(Campaign(found, options, progress, folder).run())
-    _write_report(folder)
+    _spare_verdict(f"the report of {folder}", lambda: _write_report(folder))
     return results, folder
+
+
+def _spare_verdict(what: str, tell: Callable[[], object]) -> None:
+    """Tell of a verdict that is known; where that fails it is said, and the verdict stands."""
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the exit code is the verdict's
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        with suppress(OSError):
+            sys.stderr.write(f"{what} could not be written ({words}); the verdict stands\n")
 
 
 def _write_report(folder: Path) -> Path:

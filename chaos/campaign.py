@@ -5,9 +5,10 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +20,7 @@ from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.observers import Observers, Watched
 from chaos.adapters.platform import NoPlatform, connect
 from chaos.adapters.processes import NotHere
-from chaos.bench import Bench
+from chaos.bench import Bench, Notes
 from chaos.checking import goals, promises, sentence
 from chaos.clock import Clock
 from chaos.envelope import predicted
@@ -141,7 +142,7 @@ class Campaign:
         except asyncio.CancelledError:
             interrupted = True
         results = self._results(interrupted=interrupted)
-        archive.write(self._folder, results)
+        self._keep("the results", lambda: archive.write(self._folder, results))
         return results
 
     async def _guarded(self) -> None:
@@ -199,11 +200,7 @@ class Campaign:
             runner = Runner(bench, witnesses)
             repeat = await runner.run()
             self._repeats.append(repeat)
-            archive.append_history(
-                self._folder, number + 1, runner.notes.sends, runner.notes.receipts
-            )
-            self._write_observations()
-            archive.write(self._folder, self._results(interrupted=False))
+            self._keep(f"repeat {number + 1}", partial(self._write, repeat, runner.notes))
             self._progress.line(f"  {_words(repeat)}")
         judged = sum(repeat.counts["doubled"] for repeat in self._repeats)
         self._late = await _doubled(witnesses) - judged
@@ -227,10 +224,20 @@ class Campaign:
         self._undo_log.add(world, SetKey(EVICTION_KEY, before))
         await consul.write_key(platform.consul_url, EVICTION_KEY, OFF, platform.session)
 
-    def _write_observations(self) -> None:
+    def _keep(self, what: str, write: Callable[[], object]) -> None:
+        """Write something down; where that fails it is told, and what was judged stands."""
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - no file is worth a verdict or a heal
+            words = f"{type(error).__name__}: {error}"
+            self._progress.line(f"{what} could not be written to {self._folder} ({words})")
+
+    def _write(self, repeat: Repeat, notes: Notes) -> None:
         every = self._recorder.observations
+        archive.append_history(self._folder, repeat.number, notes.sends, notes.receipts)
         archive.append_observations(self._folder, every[self._written :])
         self._written = len(every)
+        archive.write(self._folder, self._results(interrupted=False))
 
     def _results(self, *, interrupted: bool) -> Results:
         repeats, scenario = self._repeats, self._scenario

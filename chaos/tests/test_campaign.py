@@ -1,6 +1,7 @@
 """Whole campaigns on a platform in memory: what passes, what fails, and that all is healed."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -102,6 +103,26 @@ async def test_a_bad_platform_fails(platform: FakePlatform, tmp_path: Path, mist
         assert "the provider never had it" in next(iter(results.repeats[0].stories.values()))
 
 
+@pytest.mark.parametrize("broken", ["write", "append_history", "append_observations"])
+async def test_a_full_disk_changes_no_verdict(
+    platform: FakePlatform,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+) -> None:
+    """What was judged stands when it cannot be written, and that is told."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    platform.double = True
+    monkeypatch.setattr(archive, broken, fail)
+    results = await campaign(short("baseline", 1.2), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.FALSE
+    assert "No space left on device" in capsys.readouterr().out.replace("\n", " ")
+
+
 async def test_the_control_passes(platform: FakePlatform, tmp_path: Path) -> None:
     """Where nothing is broken everything holds, and a switch is set back afterwards."""
     platform.kv[EVICTION_KEY] = "true"
@@ -116,7 +137,7 @@ async def test_a_paused_router_goes_on_afterwards(platform: FakePlatform, tmp_pa
     found = short("pause-router-briefly", faults=faults)
     results = await campaign(found, tmp_path / "run", repeats=1)
     assert results.valid is Valid.TRUE, results.sentence
-    assert results.repeats[0].metrics["latency_max_s"].lo > 0.8
+    assert results.repeats[0].metrics["latency_max_s"].interval.lo > 0.8
     for router in platform.routers.values():
         assert processes.state(processes.identify(router.pid) or processes.Process(0, 0)) != "T"
 

@@ -12,7 +12,7 @@ from chaos import archive, safety, scenario
 from chaos.campaign import Options
 from chaos.observations import Interval
 from chaos.report import page
-from chaos.results import Repeat, Results, measured, summaries
+from chaos.results import Repeat, Results, Row, measured, summaries
 from chaos.scenario import Scenario
 from chaos.verdicts import Valid
 
@@ -117,8 +117,13 @@ class FakeCampaign:
         if isinstance(end, Exception):
             raise end
         valid, said = end or Valid.UNKNOWN, f"{self._name} ended so."
+        row = Row(name="lost", target=0.0, unit="", measured=None, valid=valid)
         found = msgspec.structs.replace(
-            results(self._name, [0.1]), valid=valid, sentence=said, interrupted=end is None
+            results(self._name, [0.1]),
+            valid=valid,
+            sentence=said,
+            interrupted=end is None,
+            promises=[row],
         )
         self._folder.mkdir()
         archive.write(self._folder, found)
@@ -209,6 +214,44 @@ def test_a_run_has_a_summary_beside_its_results(played: type[FakeCampaign], tmp_
     assert command.main(["kill-router"]) == 0
     (folder,) = tmp_path.glob("*-kill-router")
     assert "| kill-router | 1 | true |" in (folder / archive.SUMMARY).read_text()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "chaos.report.page.write",
+        "chaos.report.index.write",
+        "chaos.report.summary.write",
+        "chaos.report.summary.markdown",
+        "chaos.report.summary.worst",
+        "chaos.archive.read",
+        "chaos.archive.runs",
+    ],
+)
+@pytest.mark.parametrize("typed", [["kill-router"], ["all", "--smoke"]])
+@pytest.mark.parametrize(("valid", "code"), [(Valid.FALSE, 1), (Valid.UNKNOWN, 2), (Valid.TRUE, 0)])
+def test_a_report_that_fails_changes_no_exit_code(
+    played: type[FakeCampaign],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+    typed: list[str],
+    valid: Valid,
+    code: int,
+) -> None:
+    """The verdict decides; what could not be written or drawn is said in one sentence each."""
+
+    def fail(*_: object) -> None:
+        raise archive.NoSuchRun("was written by\n another version")
+
+    monkeypatch.setattr(broken, fail)
+    played.ends["kill-router"] = valid
+    assert command.main(typed) == code
+    told = [line for line in capsys.readouterr().err.splitlines() if "could not be" in line]
+    reason = "(NoSuchRun: was written by another version); the verdict stands"
+    assert all(line.endswith(f"could not be written {reason}") for line in told)
+    unused = typed == ["kill-router"] and broken.endswith("markdown")
+    assert bool(told) is not unused
 
 
 def test_a_crash_of_the_harness_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
