@@ -1,6 +1,7 @@
 """The chaos smoke: a few faults on an instance of its own whose links are proxied."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,11 @@ from scripts.tools.command import say
 INSTANCE = Instance("test")
 RESULTS = ROOT / ".local" / "chaos"
 NOT_STARTED = 255
+LIMIT_S = 540.0
+"""Twice what the scenarios take where nothing waits for its deadline."""
+PATIENCE_S = 40.0
+ENDS = ((LIMIT_S, signal.SIGINT), (PATIENCE_S, signal.SIGINT), (PATIENCE_S, signal.SIGKILL))
+"""The first interruption ends the scenario that runs, the second all: each lets it heal first."""
 
 
 def main() -> int:
@@ -34,10 +40,20 @@ def main() -> int:
 
 
 def chaos() -> int:
-    """Run the scenarios of the smoke; their table goes to stdout."""
+    """Run the scenarios of the smoke, whose table goes to stdout; interrupt what takes too long."""
     command = [sys.executable, "-m", "chaos", "all", "--smoke"]
     environment = {**os.environ, **cluster.shell(INSTANCE)}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as suite:
+        try:
+            for patience_s, number in ENDS:
+                try:
+                    return suite.wait(patience_s)
+                except subprocess.TimeoutExpired:
+                    say(f"the smoke has not ended after {patience_s:.0f} s: {number.name}")
+                    suite.send_signal(number)
+        finally:
+            suite.kill()
+    return NOT_STARTED
 
 
 def words(code: int) -> str:

@@ -1,8 +1,11 @@
 """The smoke runs on an instance of its own and leaves nothing but its results."""
 
+import shutil
+import signal
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -19,6 +22,11 @@ class Played:
         self.asked: list[tuple[Any, ...]] = []
         self.code = 0
         self.up_fails = False
+        self.late = 0
+        """How many times it has not ended yet when it is waited for."""
+        self.waited_s = 0.0
+        self.signals: list[int] = []
+        self.killed = False
 
     def down(self, instance: Instance, *, wipe: bool) -> None:
         """Play the end of an instance."""
@@ -34,13 +42,32 @@ class Played:
         """Play its environment."""
         return {"CHAT4ALL_INSTANCE": instance.name}
 
-    def run(
-        self, command: list[str], *, cwd: object, env: dict[str, str], check: bool
-    ) -> "subprocess.CompletedProcess[str]":
-        """Play the suite."""
-        assert not check
+    def start(self, command: list[str], *, cwd: object, env: dict[str, str]) -> "Played":
+        """Play the start of the suite."""
         self.asked.append((*command, cwd, env["CHAT4ALL_INSTANCE"]))
-        return subprocess.CompletedProcess(command, self.code)
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.asked.append(("left", self.killed))
+
+    def wait(self, patience_s: float) -> int:
+        """Play the end of the suite, or that it takes longer."""
+        self.waited_s += patience_s
+        if self.late:
+            self.late -= 1
+            raise subprocess.TimeoutExpired("chaos", patience_s)
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        """Write down a signal."""
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        """Play what a kill does, also to a suite that has ended."""
+        self.killed = True
 
 
 @pytest.fixture
@@ -49,7 +76,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     found = Played()
     for name in ("up", "down", "shell"):
         monkeypatch.setattr(cluster, name, getattr(found, name))
-    monkeypatch.setattr(subprocess, "run", found.run)
+    monkeypatch.setattr(subprocess, "Popen", found.start)
     return found
 
 
@@ -65,7 +92,8 @@ def test_the_verdict_of_the_suite_is_the_verdict_of_the_smoke(
     played.code = code
     assert smoke.main() == code
     chaos = (sys.executable, "-m", "chaos", "all", "--smoke", ROOT, "test")
-    assert played.asked == [WIPED, UP, chaos, WIPED]
+    assert played.asked == [WIPED, UP, chaos, ("left", True), WIPED]
+    assert not played.signals
     assert str(ROOT / ".local" / "chaos") in capsys.readouterr().err
 
 
@@ -77,6 +105,45 @@ def test_an_instance_that_does_not_start_fails_the_smoke(
     assert smoke.main() == smoke.NOT_STARTED
     assert played.asked == [WIPED, UP, WIPED]
     assert "port 1 is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_suite_that_takes_too_long_is_interrupted(
+    played: Played, capsys: pytest.CaptureFixture[str], late: int
+) -> None:
+    """It is asked to heal and to end, twice, then it is killed; all of it in 12 minutes."""
+    played.late, played.code = late, 2
+    assert smoke.main() == (2 if late < 3 else smoke.NOT_STARTED)
+    assert played.signals == [signal.SIGINT, signal.SIGINT, signal.SIGKILL][:late]
+    assert played.waited_s < 660
+    assert played.asked[-1] == WIPED
+    assert "has not ended after 540 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("test", "smoke", "ran", "code"),
+    [
+        (0, 0, "test\nsmoke\n", 0),
+        (1, 0, "test\n", 1),
+        (0, 1, "test\nsmoke\n", 1),
+        (0, 2, "test\nsmoke\n", 2),
+        (0, 255, "test\nsmoke\n", 255),
+    ],
+)
+def test_a_submission_is_tested_and_broken_on_purpose(
+    tmp_path: Path, test: int, smoke: int, ran: str, code: int
+) -> None:
+    """The tests come first, then the smoke, and each of them can fail the run."""
+    for folder in (".ci", "scripts"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    just = tmp_path / "scripts" / "just"
+    just.write_text(f"#!/bin/sh\necho $1\n[ $1 = test ] && exit {test}\nexit {smoke}\n")
+    just.chmod(0o755)
+    result = subprocess.run(
+        [tmp_path / ".ci" / "run"], cwd="/", capture_output=True, text=True, check=False
+    )
+    assert (result.stdout, result.returncode) == (ran, code)
 
 
 def test_an_interruption_takes_the_instance_down(
