@@ -36,11 +36,15 @@ class Attempt(Struct, frozen=True):
 
 
 class PlannedDelivery(Struct, frozen=True, kw_only=True):
-    """One recipient on one channel, frozen when the message was accepted."""
+    """One recipient on one channel, frozen when the message was accepted.
+
+    `account` is which of ours it goes through; none means any.
+    """
 
     recipient_id: UUID
     channel: ChannelName
     replay_no: int = 0
+    account: str | None = None
 
 
 class MessageAccepted(Record, frozen=True, kw_only=True):
@@ -52,7 +56,6 @@ class MessageAccepted(Record, frozen=True, kw_only=True):
     content: str
     deliveries: tuple[PlannedDelivery, ...]
     accepted_at: datetime
-    account: str | None = None
     reply_to: UUID | None = None
     at_least_once: bool = False
 

@@ -16,7 +16,7 @@ from services.contracts.status import Status, aggregate
 from services.contracts.topics import CHAT_EVENTS, CONVERSATION_EVENTS
 from services.message.cache import Cache
 from services.message.conversations import Conversation
-from services.message.deliveries import check_channel, choose, freeze, recipients_of
+from services.message.deliveries import carrier, check_channel, choose, freeze, recipients_of
 from services.message.history import History
 from services.message.messages import Delivery, Direction, Message, fingerprint, now
 from services.message.people import KnownPeople
@@ -172,6 +172,7 @@ class Acceptance:
         await self._check_reply(body, conversation)
         accepted_at = now()
         deliveries = await self._deliveries(body, channel, recipients, accepted_at)
+        channel = carrier(deliveries, channel)
         return Message(
             id=message_id,
             conversation_id=conversation.id,

@@ -21,9 +21,10 @@ class Participant(Struct, frozen=True, kw_only=True):
 
 
 class Conversation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A thread of messages; `version` counts the changes of who takes part.
+    """A thread of messages; `version` counts the changes of who takes part and how they write.
 
-    `contact_key` marks the conversation that a customer's first message opened.
+    `accounts` are those of ours that the customer wrote to, by channel. `contact_key` marks the
+    conversation that a customer's first message opened.
     """
 
     id: UUID = field(name="_id")
@@ -36,6 +37,7 @@ class Conversation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message_count: int
     title: str | None = None
     account: str | None = None
+    accounts: dict[str, str] = {}
     contact_key: str | None = None
     archived_at: datetime | None = None
 
@@ -51,7 +53,8 @@ class Conversation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def account_on(self, channel: str) -> str | None:
         """Return the account that messages on a channel go through; None means any of ours."""
-        return self.account if channel == self.primary_channel else None
+        own = self.account if channel == self.primary_channel else None
+        return own or self.accounts.get(channel)
 
 
 def open_conversation(

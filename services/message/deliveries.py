@@ -48,6 +48,15 @@ def choose(person: Person | None, primary: str, usable: Collection[str]) -> str 
     return next((channel for channel in channels if channel in usable), None)
 
 
+def carrier(deliveries: Collection[Delivery], asked: str) -> str:
+    """Return the channel that a message is marked with: that of all its deliveries, if it is one.
+
+    Otherwise the one that was asked for; each delivery tells its own.
+    """
+    used = {delivery.channel for delivery in deliveries}
+    return used.pop() if len(used) == 1 else asked
+
+
 def freeze(
     chosen: Iterable[tuple[UUID, str | None]], people: Mapping[UUID, Person], at: datetime
 ) -> tuple[Delivery, ...]:

@@ -19,6 +19,7 @@ from services.runtime.kafka.producer import Outgoing, Producer
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.unavailable import Unavailable
 
+PAIR = 2
 AT_ONCE_MAX = 32
 """How many customers' messages are worked on side by side."""
 
@@ -90,6 +91,7 @@ class InboundConsumer:
             person.user_id, record.channel, record.account
         )
         if found is not None:
+            await self._learn_account(found, record)
             return found
         opened = await self._conversations.open_contact(
             open_conversation(
@@ -104,6 +106,13 @@ class InboundConsumer:
         if opened is None:
             raise Unavailable(MONGODB, "a conversation gave up its key just now")
         return opened
+
+    async def _learn_account(self, talk: Conversation, record: MessageReceived) -> None:
+        """Let answers go through the account that the customer wrote to; a group has several."""
+        if len(talk.participants) > PAIR or talk.account_on(record.channel) is not None:
+            return
+        await self._conversations.learn_account(talk.id, record.channel, record.account)
+        await self._history.fence(talk.id)
 
     async def _answered(self, reply_to: UUID | None, user_id: UUID) -> Conversation | None:
         original = await self._messages.find(reply_to) if reply_to is not None else None

@@ -90,12 +90,12 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
                     recipient_id=delivery.recipient_id,
                     channel=delivery.channel,
                     replay_no=delivery.replay_no,
+                    account=self.account if delivery.channel == self.channel else None,
                 )
                 for delivery in self.deliveries
                 if delivery.status is Status.PENDING
             ),
             accepted_at=self.accepted_at,
-            account=self.account,
             reply_to=self.reply_to,
             at_least_once=self.at_least_once,
         )

@@ -11,6 +11,7 @@ from msgspec import Struct
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from services.contracts.channels import INTERNAL
 from services.contracts.status import Status
 from services.message.conversations import PARTICIPANTS_MAX, Conversation, Participant
 from services.message.messages import Direction, Message, Order
@@ -261,20 +262,31 @@ class ConversationStore:
             return [msgspec.convert(one, Conversation) async for one in found]
 
     async def find_contact(self, user_id: UUID, channel: str, account: str) -> Conversation | None:
-        """Return where a customer last talked on a channel, among two rather than in a group."""
-        query: dict[str, Any] = {
-            "participants.user_id": user_id,
-            "primary_channel": channel,
-            "account": {"$in": [account, None]},
-        }
-        for more in ({"participants.2": {"$exists": False}}, {}):
+        """Return where a customer last talked, on the channel or else on another one.
+
+        Among two rather than in a group, and never where they write to another account of ours.
+        """
+        free = {"$in": [account, None]}
+        theirs: Document = {"participants.user_id": user_id, f"accounts.{channel}": free}
+        here = {**theirs, "primary_channel": channel, "account": free}
+        elsewhere = {**theirs, "primary_channel": {"$nin": [channel, INTERNAL]}}
+        two = {"participants.2": {"$exists": False}}
+        for query in ({**here, **two}, here, {**elsewhere, **two}, elsewhere):
             async with self._mongo.database() as database:
                 found = await database.conversations.find_one(
-                    {**query, **more}, sort=[("last_activity_at", DESCENDING)]
+                    query, sort=[("last_activity_at", DESCENDING)]
                 )
             if found is not None:
                 return _read(found, Conversation)
         return None
+
+    async def learn_account(self, conversation_id: UUID, channel: str, account: str) -> None:
+        """Note which account of ours the customer writes to on a channel, unless one is noted."""
+        field = f"accounts.{channel}"
+        await self._change(
+            {"_id": conversation_id, field: {"$exists": False}},
+            {"$set": {field: account}, "$inc": {"version": 1}},
+        )
 
     async def open_contact(self, conversation: Conversation) -> Conversation | None:
         """Store a conversation unless there is one of its contact key; return that or this."""

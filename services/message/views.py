@@ -182,7 +182,7 @@ def conversation_view(conversation: Conversation) -> ConversationView:
             for one in conversation.participants
         ],
         primary_channel=conversation.primary_channel,
-        account=conversation.account,
+        account=conversation.account_on(conversation.primary_channel),
         message_count=conversation.message_count,
         created_at=rfc3339(conversation.created_at),
         last_activity_at=rfc3339(conversation.last_activity_at),

@@ -50,7 +50,7 @@ def _one(
         recipient_id=planned.recipient_id,
         channel=planned.channel,
         address=found.address,
-        account=found.account or message.account,
+        account=found.account or planned.account,
         content=message.content,
         accepted_at=message.accepted_at,
         reply_to=message.reply_to,

@@ -6,19 +6,21 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.contracts.channels import AccountStatus
 from services.contracts.ids import inbound_id
-from services.contracts.people import Kind
+from services.contracts.people import Address, Kind
 from services.contracts.records import AnyRecord, MessageReceived, StatusChanged
 from services.contracts.status import Status
-from services.contracts.topics import CONVERSATION_EVENTS, DEAD_LETTERS
+from services.contracts.topics import CHAT_EVENTS, CONVERSATION_EVENTS, DEAD_LETTERS
 from services.message.consumer import StatusConsumer
 from services.message.inbound import InboundConsumer
 from services.message.messages import Message, Order, now
 from services.message.store import MessageStore
-from services.message.tests.conftest import CHANNEL, Bench
+from services.message.tests.conftest import CHANNEL, Bench, publish_channel
 from services.runtime.kafka.consumer import Received
 
 pytestmark = pytest.mark.connected
+OTHER = "TELEGRAM"
 
 
 def batch(*records: AnyRecord) -> Sequence[Received]:
@@ -230,6 +232,33 @@ async def test_a_customer_answers_where_they_were_written_to(
         conversation_id,
         UUID(other["conversation_id"]),
     ]
+
+
+async def test_one_thread_holds_messages_of_several_channels(
+    bench: Bench, inbound: InboundConsumer
+) -> None:
+    """Each is marked with its own, and an answer goes through the account that was written to."""
+    await publish_channel(bench, OTHER, AccountStatus.ENABLED)
+    agent, here, there = bench.neighbours.agent(), uuid4().hex, uuid4().hex
+    both = (Address(channel=CHANNEL, address=here), Address(channel=OTHER, address=there))
+    customer = bench.neighbours.add(Kind.CUSTOMER, *both)
+    people = {"participants": [agent, customer], "primary_channel": CHANNEL}
+    _, talk, _ = await bench.post("/conversations", people)
+    body = {"conversation_id": talk["conversation_id"], "sender_id": agent, "content": "hi"}
+    await bench.post("/messages", body)
+    await inbound.handle(batch(written(here, 1)))
+    await inbound.handle(batch(written(there, 2, channel=OTHER, account="second")))
+    _, answered, _ = await bench.post("/messages", {**body, "channel": OTHER})
+    _, page, _ = await bench.get(f"/conversations/{talk['conversation_id']}/messages")
+    assert [(one["channel"], one["direction"]) for one in page["items"]] == [
+        (CHANNEL, "OUTBOUND"),
+        (CHANNEL, "INBOUND"),
+        (OTHER, "INBOUND"),
+        (OTHER, "OUTBOUND"),
+    ]
+    accepted = {one.message_id: one for one in bench.topics.on(CHAT_EVENTS)}
+    (delivery,) = accepted[UUID(answered["message_id"])].deliveries
+    assert (delivery.channel, delivery.account) == (OTHER, "second")
 
 
 async def test_what_cannot_be_shown_is_kept(bench: Bench, inbound: InboundConsumer) -> None:

@@ -6,13 +6,15 @@ from typing import cast
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from services.contracts.channels import INTERNAL
 from services.contracts.people import Address, Kind, Person
 from services.contracts.problems import Problem
 from services.contracts.status import Status
 from services.message.conversations import Conversation, check_participants, open_conversation
-from services.message.deliveries import check_channel, choose, freeze, recipients_of
+from services.message.deliveries import carrier, check_channel, choose, freeze, recipients_of
+from services.message.messages import Direction, Message
 from services.runtime.channels import Channels
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -133,7 +135,41 @@ def test_participants_are_2_to_100_distinct(numbers: list[int]) -> None:
     assert (refusal.value.code, refusal.value.field) == ("invalid_field", "participants")
 
 
-def test_the_account_goes_with_the_channel_it_belongs_to() -> None:
-    """A conversation that a customer opened is answered through the account they wrote to."""
+def test_a_customer_is_answered_through_the_account_they_wrote_to() -> None:
+    """On the channel on which they opened the conversation, and on others once they wrote there."""
     talk = open_conversation(UUID(int=9), [ANNA], CHANNEL, NOW, account="main")
     assert (talk.account_on(CHANNEL), talk.account_on(OTHER)) == ("main", None)
+    talk = replace(talk, accounts={OTHER: "second"})
+    assert (talk.account_on(CHANNEL), talk.account_on(OTHER)) == ("main", "second")
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"), [([ANNA], CHANNEL), ([BERT], OTHER), ([ANNA, BERT], CHANNEL)]
+)
+def test_a_message_is_marked_with_the_channel_it_goes_out_on(
+    people: list[Person], expected: str
+) -> None:
+    """That of all its deliveries, or the conversation's where there are several."""
+    chosen = [(one.user_id, one.addresses[0].channel) for one in people]
+    deliveries = freeze(chosen, {one.user_id: one for one in people}, NOW)
+    assert carrier(deliveries, CHANNEL) == expected
+
+
+def test_an_account_is_no_other_channels() -> None:
+    """Of a group's message only the deliveries on its own channel go through its account."""
+    chosen: list[tuple[UUID, str | None]] = [(ANNA.user_id, CHANNEL), (BERT.user_id, OTHER)]
+    message = Message(
+        id=UUID(int=8),
+        conversation_id=UUID(int=9),
+        seq=1,
+        direction=Direction.OUTBOUND,
+        sender_id=AGENT.user_id,
+        channel=CHANNEL,
+        accepted_at=NOW,
+        status=Status.PENDING,
+        rev=1,
+        account="main",
+        deliveries=freeze(chosen, {ANNA.user_id: ANNA, BERT.user_id: BERT}, NOW),
+    )
+    planned = {one.channel: one.account for one in message.accepted().deliveries}
+    assert planned == {CHANNEL: "main", OTHER: None}

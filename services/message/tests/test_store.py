@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
+from services.contracts.channels import INTERNAL
 from services.contracts.ids import new_id
 from services.contracts.people import Kind, Person
 from services.contracts.status import Status
@@ -134,6 +135,22 @@ async def test_a_customers_last_conversation_is_found(bench: Bench) -> None:
     found = await bench.conversations.find_contact(anna, CHANNEL, "main")
     assert found is not None
     assert found.id == old.id
+
+
+async def test_a_customer_is_one_person_on_all_channels(bench: Bench) -> None:
+    """Who talks nowhere on a channel is found on another, unless through another account."""
+    anna = uuid4()
+    talk = conversation(anna, uuid4(), account="main")
+    internal = replace(conversation(anna, uuid4()), primary_channel=INTERNAL)
+    for one in (talk, internal):
+        await bench.conversations.insert(one)
+    assert await bench.conversations.find_contact(anna, "OTHER", "one") == talk
+    for account in ("one", "two"):
+        await bench.conversations.learn_account(talk.id, "OTHER", account)
+    found = await bench.conversations.find_contact(anna, "OTHER", "one")
+    assert found is not None
+    assert (found.account_on("OTHER"), found.version) == ("one", talk.version + 1)
+    assert await bench.conversations.find_contact(anna, "OTHER", "two") is None
 
 
 async def test_a_race_opens_one_conversation(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from prometheus_client import REGISTRY
 
-from services.contracts.people import Person
+from services.contracts.people import Address, Kind, Person
 from services.contracts.records import (
     DeliveryRequested,
     MessageAccepted,
@@ -78,3 +78,26 @@ async def test_every_delivery_is_counted_by_its_outcome() -> None:
     assert counted("deliveries_routed_total", outcome="no_identity") == 1
     assert counted("delivery_stage_seconds_count", stage="routed") == 1
     assert 0.5 <= counted("delivery_stage_seconds_sum", stage="routed") < 60
+
+
+async def test_each_delivery_goes_through_its_own_account() -> None:
+    """Where an address belongs to an account it is that one, else the one that was planned."""
+    free, bound = (
+        Person(
+            user_id=uuid4(),
+            kind=Kind.CUSTOMER,
+            name="x",
+            addresses=(Address(channel=CHANNEL, address="1", account=account),),
+        )
+        for account in (None, "scoped")
+    )
+    planned = [(free, "main"), (free, None), (bound, "main")]
+    published = Published()
+    await router(published, {one.user_id: one for one in (free, bound)}).handle(
+        [
+            accepted(PlannedDelivery(recipient_id=one.user_id, channel=CHANNEL, account=account))
+            for one, account in planned
+        ]
+    )
+    records = [cast("DeliveryRequested", outgoing.record) for outgoing in published]
+    assert [record.account for record in records] == ["main", None, "scoped"]
