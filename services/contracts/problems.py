@@ -19,7 +19,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "in_progress": (409, "The same request is being worked on; repeat it for its answer."),
     "already_resolved": (409, "The dead letter was replayed or dropped before."),
     "message_id_conflict": (409, "The message id was used for another message."),
-    "identity_taken": (409, "The address belongs to another user."),
+    "identity_taken": (409, "The address is a user's already."),
     "body_too_large": (413, "The body is larger than allowed."),
     "unsupported_media_type": (415, "The body must be application/json."),
     "misdirected": (421, "This address belongs to another service now."),

@@ -10,8 +10,9 @@ from services.api_gateway.description import INFO, OWN, TAGS, guarded
 from services.contracts.problems import CATALOGUE
 from services.message.channel_routes import ChannelRoutes
 from services.message.conversation_routes import ConversationRoutes
+from services.message.letter_routes import LetterRoutes
 from services.message.routes import MessageRoutes
-from services.runtime.http.openapi import document, part_of
+from services.runtime.http.openapi import PROBLEM_TYPE, document, part_of
 from services.runtime.http.routes import endpoints_of
 from services.user.routes import ApiKeyRoutes, UserRoutes
 
@@ -20,6 +21,7 @@ MESSAGE = (
     MessageRoutes(NOTHING, NOTHING, NOTHING, NOTHING),
     ConversationRoutes(NOTHING, NOTHING, NOTHING, NOTHING),
     ChannelRoutes(NOTHING),
+    LetterRoutes(NOTHING, NOTHING),
 )
 USER = (UserRoutes(NOTHING), ApiKeyRoutes(NOTHING))
 
@@ -60,7 +62,22 @@ def test_it_tells_nothing_of_the_inside(described: dict[str, Any]) -> None:
         assert word not in text
 
 
-def test_every_error_is_in_the_table(described: dict[str, Any]) -> None:
-    """A stranger finds each code with its status and its meaning."""
+def test_every_error_is_in_the_table_with_an_example(described: dict[str, Any]) -> None:
+    """A stranger finds each code with its status and its meaning, and a body that has it."""
     for code, (status, title) in CATALOGUE.items():
         assert f"| {status} | `{code}` | {title} |" in described["info"]["description"]
+        example = described["components"]["examples"][code]["value"]
+        assert (example["status"], example["code"], example["title"]) == (status, code, title)
+
+
+def test_every_error_is_an_answer_of_some_operation(described: dict[str, Any]) -> None:
+    """Its example stands where it is answered, but for what no operation is reached by."""
+    shared = described["components"]["responses"]
+    answers = [
+        shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+        for operation in operations(described)
+        for answer in operation["responses"].values()
+    ]
+    problems = [answer.get("content", {}).get(PROBLEM_TYPE, {}) for answer in answers]
+    shown = {code for problem in problems for code in problem.get("examples", ())}
+    assert shown == CATALOGUE.keys() - {"method_not_allowed", "misdirected"}

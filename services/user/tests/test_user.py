@@ -88,13 +88,14 @@ async def test_a_user_is_created_shown_and_renamed(call: Call) -> None:
 
 
 async def test_an_address_belongs_to_one_user(call: Call) -> None:
-    """A second user cannot take an address, and gets it after the first gave it up."""
+    """Nobody can take it again, its user as little as another, who can once it was given up."""
     first, second, where = await new_user(call), await new_user(call), address()
     body = {"user_id": first, "channel": "CHANNEL", "address": where}
     status, identity = await call("POST", "/api/v1/identities", body)
     assert status == 201
-    status, problem = await call("POST", "/api/v1/identities", {**body, "user_id": second})
-    assert (status, problem["code"]) == (409, "identity_taken")
+    for taker in (first, second):
+        status, problem = await call("POST", "/api/v1/identities", {**body, "user_id": taker})
+        assert (status, problem["code"], problem["field"]) == (409, "identity_taken", "address")
     assert (await call("DELETE", f"/api/v1/identities/{identity['identity_id']}"))[0] == 204
     assert (await call("POST", "/api/v1/identities", {**body, "user_id": second}))[0] == 201
 
