@@ -71,9 +71,9 @@ class Housekeeping:
             _log.warning("statuses_unclaimed", count=len(letters))
             await self._producer.publish(letters)
         await self._evidence.forget(unclaimed)
-        depth = await self._outcomes.depth()
+        channel, depth = self._config.channel.upper(), await self._outcomes.depth()
         for state in ("pending", "sending", "unknown"):
-            metrics.ledger_depth.labels(self._config.channel, state).set(depth.get(state, 0))
+            metrics.ledger_depth.labels(channel, state).set(depth.get(state, 0))
 
     def _letter(self, parked: Parked) -> Outgoing:
         source = f"webhooks.{self._config.channel}"
