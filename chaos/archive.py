@@ -1,7 +1,8 @@
 """What a campaign leaves in its folder, and how it is read again."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -122,6 +123,15 @@ def history(folder: Path, repeats: set[int]) -> dict[int, tuple[list[Send], list
                 sends.append(entry.send)
             if entry.receipt is not None:
                 receipts.append(entry.receipt)
+    return found
+
+
+def kept(folder: Path, texts: Collection[str]) -> Counter[str]:
+    """Count how often the provider kept some messages in the repeats that were written."""
+    found: Counter[str] = Counter()
+    for entry in _lines(folder / HISTORY, Entry):
+        if entry.receipt is not None and entry.receipt.kept and entry.receipt.text in texts:
+            found[entry.receipt.text] += 1
     return found
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.observers import Observers, Watched
 from chaos.adapters.platform import NoPlatform, connect
 from chaos.adapters.processes import NotHere
+from chaos.aftermath import Aftermath
 from chaos.bench import Bench, Notes
 from chaos.checking import goals, promises, sentence
 from chaos.clock import Clock
@@ -122,7 +122,6 @@ class Campaign:
         self._folder = folder
         self._recorder = Recorder(Clock())
         self._recorder.listeners.append(progress.seen)
-        self._written = 0
         self._repeats: list[Repeat] = []
         self._late = 0
         self._refusal = ""
@@ -183,6 +182,7 @@ class Campaign:
         providers = [await stage.platform.provider(channel) for channel in stage.channels]
         witnesses = [await Witness.begin(provider) for provider in providers]
         self._partitions = {lane.conversation_id: _partition(lane) for lane in lanes}
+        aftermath = Aftermath(self._folder, witnesses)
         bench = Bench(
             scenario=self._scenario,
             stage=stage,
@@ -201,9 +201,9 @@ class Campaign:
             repeat = await runner.run()
             self._repeats.append(repeat)
             self._keep(f"repeat {number + 1}", partial(self._write, repeat, runner.notes))
+            aftermath.judged(runner.run_id)
             self._progress.line(f"  {_words(repeat)}")
-        judged = sum(repeat.counts["doubled"] for repeat in self._repeats)
-        self._late = await _doubled(witnesses) - judged
+        self._late = await aftermath.doubled()
 
     async def _prepare(self, stage: Stage) -> list[Lane]:
         share = self._scenario.workload.conversations // len(stage.channels)
@@ -233,10 +233,8 @@ class Campaign:
             self._progress.line(f"{what} could not be written to {self._folder} ({words})")
 
     def _write(self, repeat: Repeat, notes: Notes) -> None:
-        every = self._recorder.observations
         archive.append_history(self._folder, repeat.number, notes.sends, notes.receipts)
-        archive.append_observations(self._folder, every[self._written :])
-        self._written = len(every)
+        archive.append_observations(self._folder, self._recorder.take())
         archive.write(self._folder, self._results(interrupted=False))
 
     def _results(self, *, interrupted: bool) -> Results:
@@ -287,14 +285,6 @@ class Campaign:
 
 def _partition(lane: Lane) -> int:
     return partition_of(lane.conversation_id, PARTITIONS)
-
-
-async def _doubled(witnesses: Sequence[Witness]) -> int:
-    """Count what was kept more than once over the whole campaign, however late."""
-    for witness in witnesses:
-        await witness.catch_up()
-    counts = Counter(r.text for w in witnesses for r in w.receipts if r.kept)
-    return sum(count > 1 for count in counts.values())
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

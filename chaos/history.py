@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     """It may or may not have happened."""
 
 
-class Send(Struct, frozen=True, kw_only=True):
+class Send(Struct, frozen=True, kw_only=True, gc=False):
     """One POST of a message. Times are seconds of the harness's monotonic clock."""
 
     message_id: UUID
@@ -30,7 +30,7 @@ class Send(Struct, frozen=True, kw_only=True):
     answer: str
 
 
-class Receipt(Struct, frozen=True, kw_only=True):
+class Receipt(Struct, frozen=True, kw_only=True, gc=False):
     """A message as the provider received it. Times are seconds since the epoch."""
 
     seq: int

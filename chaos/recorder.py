@@ -8,7 +8,7 @@ from chaos.observations import Interval, Kind, Observation, Source
 
 
 class Recorder:
-    """All observations of a campaign in the order in which they arrived."""
+    """The observations of a campaign in the order in which they arrived, until they are taken."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -16,6 +16,7 @@ class Recorder:
         self.blind: list[tuple[float, str]] = []
         """When a source could not see, and why."""
         self.listeners: list[Callable[[Observation], None]] = []
+        self._taken = 0
 
     def see(self, source: Source, kind: Kind, when: Interval, **more: Any) -> Observation:
         """Keep an observation, and tell it."""
@@ -31,7 +32,7 @@ class Recorder:
             kind=kind,
             when=when,
             seen_at=self.clock.now(),
-            number=len(self.observations) + 1,
+            number=self._taken + len(self.observations) + 1,
             **more,
         )
         self.observations.append(found)
@@ -42,5 +43,11 @@ class Recorder:
         self.blind.append((self.clock.now(), f"{source}: {reason}"))
 
     def since(self, at: float) -> list[Observation]:
-        """Return what happened after a time."""
+        """Return what happened after a time, of what was not taken."""
         return [o for o in self.observations if o.when.hi >= at]
+
+    def take(self) -> list[Observation]:
+        """Return all that was not taken yet and keep it no longer; numbers go on."""
+        taken, self.observations = self.observations, []
+        self._taken += len(taken)
+        return taken

@@ -61,7 +61,9 @@ class Runner:
         self._mending = asyncio.Event()
         self._statuses = StatusWatch(api, self._workload, bench.clock)
         self._closing = Closing(self.notes, self._workload, self._pulse, witnesses)
+        self.run_id = self._workload.run_id
         self._looked_at = 0.0
+        self._told = False
         self._undo: list[int] = []
 
     async def run(self) -> Repeat:
@@ -212,9 +214,9 @@ class Runner:
         """Tell whether all instances are back, and write down when that was first so."""
         now, recorder = self._now(), self._stage.recorder
         back = self._health.instances() is None and self._came_back()
-        told = any(o.kind is Kind.RESTORED for o in recorder.since(self.notes.began_at))
-        if back and not told and self.notes.fault is not None:
+        if back and not self._told and self.notes.fault is not None:
             recorder.see(Source.HARNESS, Kind.RESTORED, Interval(self._looked_at, now))
+            self._told = True
         self._looked_at = now
         return back
 

@@ -4,10 +4,18 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 
 from chaos.history import Receipt
 
 PAGE = 1000
+
+
+class _Page(Struct):
+    items: list[Receipt]
+
+
+_decode_page = msgspec.json.Decoder(_Page).decode
 
 
 class Provider:
@@ -25,8 +33,8 @@ class Provider:
             query = {"after": str(after), "limit": str(PAGE), **({"to": to} if to else {})}
             async with self._session.get(f"{self._url}/receipts", params=query) as answer:
                 answer.raise_for_status()
-                page = (await answer.json())["items"]
-            found += msgspec.convert(page, list[Receipt])
+                page = _decode_page(await answer.read()).items
+            found += page
             if len(page) < PAGE:
                 return found
             after = found[-1].seq
