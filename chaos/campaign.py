@@ -150,6 +150,7 @@ class Campaign:
             healed = await safety.heal(self._undo_log, session)
             if healed:
                 self._progress.line(f"healed {healed} faults that an earlier campaign had left")
+            self._undo_log.shorten()
             dead_man = safety.DeadMan(self._undo_log.path)
             try:
                 await self._staged(dead_man)

@@ -72,11 +72,25 @@ class UndoLog:
         done = {record.id for record in records if record.undo is None}
         return [r for r in reversed(records) if r.undo is not None and r.id not in done]
 
+    def shorten(self) -> None:
+        """Drop what was taken back, if nothing else is left; numbers are never given again."""
+        records = self._records()
+        if len(records) <= 1 or self.pending():
+            return
+        last = Record(max(record.id for record in records))
+        unfinished = self.path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            file.write(msgspec.json.encode(last) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.path)
+
     def _append(self, record: Record) -> None:
         line = msgspec.json.encode(record) + b"\n"
-        with self.path.open("ab") as file:
-            if file.tell() and not self.path.read_bytes().endswith(b"\n"):
-                line = b"\n" + line
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

@@ -162,3 +162,32 @@ def test_one_campaign_at_a_time(tmp_path: Path) -> None:
         pass
     with only_one(path):
         pass
+
+
+def test_a_log_is_shortened_only_when_all_is_healed(tmp_path: Path) -> None:
+    """What is pending stays; a number that was given is never given again, whoever still has it."""
+    log = UndoLog(tmp_path / "undo.jsonl")
+    log.shorten()
+    numbers = [log.add(WORLD, Resume([])) for _ in range(3)]
+    log.done(1)
+    log.done(3)
+    log.shorten()
+    assert [record.id for record in log.pending()] == [2]
+    log.done(2)
+    log.shorten()
+    assert len(log.path.read_bytes().splitlines()) == 1
+    assert not log.pending()
+    number = log.add(WORLD, Resume([]))
+    assert number not in numbers
+    log.done(numbers[-1])
+    assert [record.id for record in log.pending()] == [number]
+
+
+def test_a_torn_line_spoils_no_other(tmp_path: Path) -> None:
+    """What is written behind a line that a crash cut off begins on a line of its own."""
+    log = UndoLog(tmp_path / "undo.jsonl")
+    log.path.write_bytes(b'{"id": 9, "wor')
+    assert log.add(WORLD, Resume([])) == 1
+    log.done(1)
+    assert not log.pending()
+    assert len(log.path.read_bytes().splitlines()) == 3
