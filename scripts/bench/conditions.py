@@ -1,15 +1,13 @@
 """What the platform runs with, and whether that may be measured at all."""
 
 import os
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chaos.adapters.platform import Platform
 from chaos.adapters.toxiproxy import NoProxy
 from scripts.bench.figures import Conditions
-from services.connectors import registry
-from services.contracts.channels import Limits
 
 HIGH_QUOTA = "high-quota"
 DEMO_MONGODB = "wheel"
@@ -31,34 +29,38 @@ async def look(platform: Platform, wanted: list[str], conversations: int) -> Con
     if DEMO_MONGODB in mongodb:
         raise Unfit("MongoDB is the stand-in for demonstrations, which is 5-10 times slower.")
     await _require_direct(platform)
-    profiles = {await _profile(platform, f"connector-{name.lower()}") for name in chosen}
-    if profiles != {HIGH_QUOTA}:
-        raise Unfit(f"A connector keeps the provider's real limits, not {HIGH_QUOTA}.")
+    jobs = [f"{side}-{name.lower()}" for name in chosen for side in ("connector", "provider")]
+    require_no_limits({job: await _profile(platform, job) for job in jobs})
     gateway = await _environment(platform, "api-gateway")
     return Conditions(
         instance=os.environ.get("CHAT4ALL_INSTANCE", ""),
         channels=chosen,
         links="direct",
         quota_profile=HIGH_QUOTA,
-        real_quotas={name: real_quota(name.lower()) for name in chosen},
+        real_quotas={name: in_words(await _quota(platform, name)) for name in chosen},
         mongodb=mongodb,
         release=Path(gateway.get("PYTHONPATH", "")).name,
         conversations=conversations,
     )
 
 
-def real_quota(channel: str) -> str:
-    """Return what a channel's real provider takes, in words."""
-    module = import_module(f"{registry.__package__}.{channel}.connector")
-    for found in vars(module).values():
-        limits = getattr(found, "limits", None)
-        if isinstance(limits, Limits):
-            recipient = 1 / limits.recipient_interval_s
-            return (
-                f"{limits.account_per_s:g}/s per account, {recipient:.3g}/s per recipient "
-                f"(bursts {limits.account_burst}, {limits.recipient_burst})"
-            )
-    return "not declared"
+def require_no_limits(profiles: Mapping[str, str]) -> None:
+    """Raise Unfit unless no job of a channel holds messages back; take each one's profile."""
+    real = [job for job, profile in profiles.items() if profile != HIGH_QUOTA]
+    if real:
+        raise Unfit(
+            f"The provider's real limits, not {HIGH_QUOTA}, are kept by: {', '.join(real)}."
+        )
+
+
+def in_words(quota: Mapping[str, Any] | None) -> str:
+    """Return what a channel's real provider takes, as the API tells it."""
+    if quota is None:
+        return "not told by this release"
+    return (
+        f"{quota['account_per_s']:g}/s per account, {1 / quota['recipient_interval_s']:.3g}/s per "
+        f"recipient (bursts {quota['account_burst']}, {quota['recipient_burst']})"
+    )
 
 
 async def jobs_of_allocations(platform: Platform) -> dict[str, str]:
@@ -77,6 +79,12 @@ async def _require_direct(platform: Platform) -> None:
 
 async def _profile(platform: Platform, job: str) -> str:
     return (await _environment(platform, job)).get("QUOTA_PROFILE", "")
+
+
+async def _quota(platform: Platform, channel: str) -> Mapping[str, Any] | None:
+    _, shown, _ = await platform.api.call("GET", f"/channels/{channel}")
+    quota: Mapping[str, Any] | None = shown.get("quota")
+    return quota
 
 
 async def _environment(platform: Platform, job: str) -> dict[str, str]:

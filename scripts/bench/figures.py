@@ -74,16 +74,22 @@ class Use(Struct, frozen=True, kw_only=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """What a machine with so many cores did meanwhile, all processes together."""
+    """What a machine of so many cores and so much memory did meanwhile, all processes together."""
 
     cores: int
     cpu_percent: float
     uses: list[Use]
+    memory_mb: float = 0.0
 
     @property
     def platform(self) -> list[Use]:
         """What the platform's own processes used."""
         return [use for use in self.uses if use.name not in (GENERATOR, BENCH)]
+
+    @property
+    def platform_percent(self) -> float:
+        """The CPU of all of those, in percent of one core."""
+        return sum(use.cpu_percent for use in self.platform)
 
     @property
     def others_percent(self) -> float:

@@ -7,7 +7,16 @@ from rich.table import Table
 
 from scripts.bench import hang, verdict
 from scripts.bench.ceiling import highest_held, tried
-from scripts.bench.figures import Conditions, Latency, Machine, Report, Rung
+from scripts.bench.figures import (
+    BENCH,
+    GENERATOR,
+    Conditions,
+    Latency,
+    Machine,
+    Report,
+    Rung,
+    Use,
+)
 from scripts.bench.hang import HangReport
 from scripts.bench.verdict import Line
 
@@ -18,7 +27,7 @@ def show(console: Console, report: Report) -> None:
     """Print a whole report."""
     load = report.trial.load
     _conditions(console, f"{load.offered_per_s:.0f}/s for {load.seconds:.0f} s", report.conditions)
-    console.print(_targets(verdict.lines_of(report), "to bare parts"))
+    console.print(_targets(verdict.lines_of(report), "to bare parts, or of all"))
     console.print(_latencies(report))
     console.print(_bare(report))
     console.print(_machine(report.trial.machine, load.achieved_per_s))
@@ -50,7 +59,10 @@ def _conditions(console: Console, what: str, conditions: Conditions) -> None:
         f"{conditions.conversations} conversations on {', '.join(conditions.channels)}"
     )
     quotas = "; ".join(f"{name} {quota}" for name, quota in conditions.real_quotas.items())
-    console.print(f"[dim]{conditions.quota_profile} profile; the real quotas: {quotas}[/]")
+    console.print(
+        f"[dim]{conditions.quota_profile} profile: connectors keep no limits, providers have none; "
+        f"the real ones: {quotas}[/]"
+    )
 
 
 def _close(console: Console, warnings: Sequence[str], *, passed: bool) -> None:
@@ -88,19 +100,23 @@ def _targets(lines: Sequence[Line], ratio: str) -> Table:
 
 
 def _latencies(report: Report) -> Table:
-    table = _table("Times in ms", "", "p50", "p95", "p99", "max")
+    columns = ("p50", "p95", "p99", "max", "p50 to bare", "p95 to bare", "p99 to bare")
+    table = _table("Times in ms", "", *columns)
     parts = verdict.mean_of(report.before, report.after)
-    delivery = report.trial.delivery
-    _add(table, "acceptance", report.trial.load.acceptance)
-    _add(table, "  its bare steps", verdict.floor_of(parts, verdict.ACCEPTANCE_STEPS), style="dim")
-    if delivery.latency:
-        _add(table, "delivery", delivery.latency)
-    for channel, latency in delivery.by_channel.items():
-        _add(table, f"  {channel}", latency)
-    _add(table, "  its bare steps", verdict.floor_of(parts, verdict.DELIVERY_STEPS), style="dim")
+    load, delivery = report.trial.load, report.trial.delivery
+    delivered = {"delivery": delivery.latency} if delivery.latency else {}
+    delivered |= {f"  {channel}": latency for channel, latency in delivery.by_channel.items()}
+    for latencies, steps in (
+        ({"acceptance": load.acceptance}, verdict.ACCEPTANCE_STEPS),
+        (delivered, verdict.DELIVERY_STEPS),
+    ):
+        floor = verdict.floor_of(parts, steps)
+        for name, latency in latencies.items():
+            _add(table, name, latency, floor=floor)
+        _add(table, "  its bare steps", floor, style="dim")
     table.caption = (
         f"after the last answer: {delivery.backlog} messages and {delivery.backlog_records} "
-        f"records not worked off; k6 began 99 % within {report.trial.load.late_p99_ms:.0f} ms"
+        f"records not worked off; k6 began 99 % within {load.late_p99_ms:.0f} ms"
     )
     return table
 
@@ -123,9 +139,22 @@ def _windows(report: HangReport) -> Table:
     return table
 
 
-def _add(table: Table, name: str, latency: Latency, style: str | None = None) -> None:
-    shown = (latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms)
-    table.add_row(name, *(f"{value:.1f}" for value in shown), style=style)
+def _add(
+    table: Table,
+    name: str,
+    latency: Latency,
+    style: str | None = None,
+    floor: Latency | None = None,
+) -> None:
+    shown = [f"{value:.1f}" for value in _percentiles(latency)]
+    if floor is not None:
+        pairs = list(zip(_percentiles(latency), _percentiles(floor), strict=True))[:-1]
+        shown += [verdict.times(value, bare) for value, bare in pairs]
+    table.add_row(name, *shown, style=style)
+
+
+def _percentiles(latency: Latency) -> tuple[float, ...]:
+    return latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.max_ms
 
 
 def _bare(report: Report) -> Table:
@@ -145,36 +174,40 @@ def _bare(report: Report) -> Table:
 
 
 def _machine(machine: Machine, messages_per_s: float) -> Table:
-    columns = ("processes", "CPU %", "busiest %", "CPU ms/message", "MiB")
+    columns = ("processes", "CPU %", "busiest %", "of all", "ms/message", "MiB", "of all")
     table = _table(f"CPU (100 % is one of {machine.cores} cores) and memory", "job", *columns)
     for use in machine.uses:
-        table.add_row(
-            use.name,
-            str(use.processes),
-            f"{use.cpu_percent:.0f}",
-            f"{use.busiest_percent:.0f}",
-            _per_message(use.cpu_percent, messages_per_s),
-            f"{use.memory_mb:,.0f}",
-            style="dim" if use not in machine.platform else None,
-        )
-    platform = sum(use.cpu_percent for use in machine.platform)
-    table.add_section()
-    table.add_row(
-        "the platform",
-        str(sum(use.processes for use in machine.platform)),
-        f"{platform:.0f}",
-        "",
-        _per_message(platform, messages_per_s),
-        f"{sum(use.memory_mb for use in machine.platform):,.0f}",
-        style="bold",
+        _add_use(table, machine, use, messages_per_s)
+    busiest = max((use.busiest_percent for use in machine.platform), default=0.0)
+    whole = Use(
+        name="the platform",
+        processes=sum(use.processes for use in machine.platform),
+        cpu_percent=machine.platform_percent,
+        busiest_percent=busiest,
+        memory_mb=sum(use.memory_mb for use in machine.platform),
     )
-    table.add_row("others, not of this", "", f"{machine.others_percent:.0f}")
-    table.add_row("the machine", "", f"{machine.cpu_percent:.0f}")
+    table.add_section()
+    _add_use(table, machine, whole, messages_per_s)
+    for name, percent in (
+        ("others, not of this", machine.others_percent),
+        ("the machine", machine.cpu_percent),
+    ):
+        table.add_row(name, "", f"{percent:.0f}", "", f"{percent / 100 / machine.cores:.0%}")
     return table
 
 
-def _per_message(cpu_percent: float, messages_per_s: float) -> str:
-    return f"{10 * cpu_percent / messages_per_s:.2f}" if messages_per_s else ""
+def _add_use(table: Table, machine: Machine, use: Use, messages_per_s: float) -> None:
+    table.add_row(
+        use.name,
+        str(use.processes),
+        f"{use.cpu_percent:.0f}",
+        f"{use.busiest_percent:.0f}",
+        f"{use.cpu_percent / 100 / machine.cores:.1%}",
+        f"{10 * use.cpu_percent / messages_per_s:.2f}" if messages_per_s else "",
+        f"{use.memory_mb:,.0f}",
+        f"{use.memory_mb / machine.memory_mb:.1%}" if machine.memory_mb else "",
+        style="dim" if use.name in (GENERATOR, BENCH) else None,
+    )
 
 
 def _rungs(rungs: Sequence[Rung]) -> Table:
@@ -225,7 +258,8 @@ def comparable(report: Report) -> dict[str, float]:
         "duplicated": float(delivery.duplicated),
         "reordered": float(delivery.reordered),
         "CPU % the machine": machine.cpu_percent,
-        "CPU % the platform": sum(use.cpu_percent for use in machine.platform),
+        "CPU % the platform": machine.platform_percent,
+        "CPU ms a message": verdict.cpu_ms(report.trial),
         **{f"CPU % {use.name}": use.cpu_percent for use in machine.uses},
         **{f"{name} /s": part.per_s for name, part in parts.items()},
     }
@@ -241,6 +275,7 @@ def _named(name: str, latency: Latency, floor: Latency) -> dict[str, float]:
         f"{name} p99 ms": latency.p99_ms,
         f"{name} p50 to its bare steps": latency.p50_ms / floor.p50_ms,
         f"{name} p95 to its bare steps": latency.p95_ms / floor.p95_ms,
+        f"{name} p99 to its bare steps": latency.p99_ms / floor.p99_ms,
     }
 
 

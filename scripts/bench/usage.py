@@ -131,6 +131,7 @@ class Sampler:
             cores=os.cpu_count() or 1,
             cpu_percent=100 * busy_s / elapsed_s,
             uses=sorted(uses, key=lambda use: -use.cpu_percent),
+            memory_mb=_memory_mb(),
         )
 
 
@@ -164,6 +165,11 @@ def _memory_bytes(pid: int) -> int:
         return 0
     found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
     return 1024 * int(found[1]) if found else 0
+
+
+def _memory_mb() -> float:
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES / 2**20
 
 
 def _busy_s() -> float:

@@ -82,7 +82,13 @@ def verdict(trial: Trial) -> list[Line]:
     emptied = delivery.emptied_after_s
     p95_ms = delivery.latency.p95_ms if delivery.latency else None
     return [
-        Line("achieved", percent(achieved), ">= 99 %", achieved >= 0.99),  # noqa: PLR2004
+        Line("offered", f"{load.offered_per_s:.1f}/s", "", None),
+        Line(
+            "achieved",
+            f"{load.achieved_per_s:.1f}/s, {percent(achieved)}",
+            ">= 99 %",
+            achieved >= 0.99,  # noqa: PLR2004
+        ),
         _below("acceptance p50", load.acceptance.p50_ms, 15, "<= 15 ms"),
         _below("acceptance p95", load.acceptance.p95_ms, 50, "<= 50 ms"),
         _below("acceptance p99", load.acceptance.p99_ms, 100, "<= 100 ms"),
@@ -179,19 +185,45 @@ def times(value: float, base: float) -> str:
 
 
 def lines_of(report: Report) -> list[Line]:
-    """Return the figures with targets, each with its ratio to the bare parts."""
+    """Return the figures with targets, each also as a ratio."""
+    ratios = ratios_of(report)
+    cpu = Line("CPU of the platform", f"{cpu_ms(report.trial):.2f} ms/message", "", None)
+    lines = [*verdict(report.trial), cpu]
+    return [line._replace(ratio=ratios.get(line.name, "")) for line in lines]
+
+
+def ratios_of(report: Report) -> dict[str, str]:
+    """Return each figure as a multiple of what bare parts take, or as a share of all messages."""
     trial, parts = report.trial, mean_of(report.before, report.after)
     accept, deliver = floor_of(parts, ACCEPTANCE_STEPS), floor_of(parts, DELIVERY_STEPS)
     slowest = min(part.per_s for part in parts.values())
-    load, delivered = trial.load, trial.delivery.latency
-    ratios = {
+    load, delivery = trial.load, trial.delivery
+    errors = sum(load.errors.values()) + load.dropped
+    emptied, delivered = delivery.emptied_after_s, delivery.latency
+    counts = {name: getattr(delivery, name) for name in ("lost", "duplicated", "reordered")}
+    return {
+        "offered": f"{percent(load.offered_per_s / slowest)} of the slowest",
         "achieved": f"{percent(load.achieved_per_s / slowest)} of the slowest",
         "acceptance p50": times(load.acceptance.p50_ms, accept.p50_ms),
         "acceptance p95": times(load.acceptance.p95_ms, accept.p95_ms),
         "acceptance p99": times(load.acceptance.p99_ms, accept.p99_ms),
         "delivery p95": times(delivered.p95_ms, deliver.p95_ms) if delivered else "",
+        "errors": of_all(errors, load.acknowledged + errors),
+        **{name: of_all(count, load.acknowledged) for name, count in counts.items()},
+        "backlog empty after": "" if emptied is None else times(1000 * emptied, deliver.p95_ms),
+        "CPU of the platform": times(cpu_ms(trial), deliver.p50_ms),
     }
-    return [line._replace(ratio=ratios.get(line.name, "")) for line in verdict(trial)]
+
+
+def cpu_ms(trial: Trial) -> float:
+    """Return the CPU time that the platform spends on one message, on all cores together."""
+    achieved = trial.load.achieved_per_s
+    return 10 * trial.machine.platform_percent / achieved if achieved else 0.0
+
+
+def of_all(count: int, whole: int) -> str:
+    """Return a count as a share of all messages."""
+    return f"{100 * count / whole:.3f} % of all" if whole else ""
 
 
 def warnings(report: Report) -> list[str]:

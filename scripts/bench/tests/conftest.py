@@ -69,6 +69,7 @@ def good() -> Report:
     machine = Machine(
         cores=2,
         cpu_percent=120.0,
+        memory_mb=8000.0,
         uses=[use("message", 60.0, 31.0), use("kafka", 30.0, 30.0), use("k6", 25.0, 25.0)],
     )
     conditions = Conditions(

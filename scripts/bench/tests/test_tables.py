@@ -35,7 +35,7 @@ def test_a_good_report_says_so(console: Console, good: Report) -> None:
     text = printed(console)
     assert "MISSED" not in text
     assert "All targets are met." in text
-    for words in ("400/s for 60 s", "the real quotas: PAGER 1/s", "12.0", "3.0 x", "message"):
+    for words in ("400/s for 60 s", "the real ones: PAGER 1/s", "12.0", "3.0 x", "message"):
         assert words in text
 
 

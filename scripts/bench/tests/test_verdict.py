@@ -142,6 +142,23 @@ def test_ratios_are_to_the_bare_steps(good: Report) -> None:
     assert ratios["acceptance p95"] == "4.0 x"
     assert ratios["delivery p95"] == "10.0 x"
     assert ratios["achieved"] == "8.0 % of the slowest"
+    assert ratios["CPU of the platform"] == "0.8 x"
+
+
+def test_every_figure_is_a_ratio_too(good: Report) -> None:
+    """Times and rates of bare parts, counts of all messages."""
+    lines = verdict.lines_of(with_delivery(good, lost=3, emptied_after_s=1.2))
+    assert [line.name for line in lines if not line.ratio] == []
+    ratios = {line.name: line.ratio for line in lines}
+    assert (ratios["lost"], ratios["errors"]) == ("0.013 % of all", "0.000 % of all")
+    assert ratios["backlog empty after"] == "200.0 x"
+
+
+def test_the_rate_is_told_in_messages_and_as_a_share(good: Report) -> None:
+    """What was offered, and what of that was accepted."""
+    lines = {line.name: line for line in verdict.lines_of(with_load(good, achieved_per_s=398.0))}
+    assert lines["offered"].value == "400.0/s"
+    assert lines["achieved"].value == "398.0/s, 99.5 %"
 
 
 def test_bare_parts_are_those_around_the_load(good: Report) -> None:
