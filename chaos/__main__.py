@@ -10,6 +10,7 @@ from typing import Annotated
 
 import aiohttp
 import typer
+import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -139,7 +140,7 @@ def _campaign(found: Scenario, options: Options, progress: Progress) -> tuple[Re
     stamp = time.strftime("%Y%m%d-%H%M%S")
     off = "" if options.eviction else "-without-eviction"
     folder = safety.folder() / f"{stamp}-{found.name}{off}"
-    results = asyncio.run(Campaign(found, options, progress, folder).run())
+    results = uvloop.run(Campaign(found, options, progress, folder).run())
     _spare_verdict(f"the report of {folder}", lambda: _write_report(folder))
     return results, folder
 

@@ -11,6 +11,7 @@ from chaos.observations import Observation
 from chaos.units import show
 
 PLAIN_EVERY_S = 10.0
+REFRESHED_PER_S = 4.0
 OBSERVATIONS_SHOWN = 2
 
 
@@ -28,7 +29,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._status = self._console.status("starting")
+            self._status = self._console.status("starting", refresh_per_second=REFRESHED_PER_S)
             self._status.start()
         return self
 

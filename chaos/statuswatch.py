@@ -1,7 +1,6 @@
 """Looks again and again at a few messages, as a customer's screen does."""
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from uuid import UUID
 
@@ -14,34 +13,41 @@ from chaos.history import Outcome
 from chaos.workload import Workload
 from services.contracts.status import Status
 
-EVERY_S = 0.25
 WATCHED_MAX = 3
-LOOKS_MAX = 16
+AGAIN_S = 0.1
+PAUSES_S = (0.0, 0.1, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Before each look: most statuses come in the first second, and looking is load as well."""
 
 
 class StatusWatch:
-    """Follows the newest message for some looks, then another one."""
+    """Follows the newest message for some looks, then another one; a few at the same time."""
 
     def __init__(self, api: Api, workload: Workload, clock: Clock) -> None:
         self._api = api
         self._workload = workload
         self._clock = clock
-        self._watched: deque[tuple[UUID, int]] = deque()
+        self._followed: UUID | None = None
         self.seen: list[StatusSeen] = []
 
     async def run(self) -> None:
-        """Look for ever; what cannot be read is looked at the next time."""
+        """Look for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WATCHED_MAX):
+                group.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Look at one message after the other; what cannot be read is looked at the next time."""
         while True:
             sends = self._workload.sends
-            if len(self._watched) < WATCHED_MAX and sends and sends[-1].outcome is Outcome.OK:
-                self._watched.append((sends[-1].message_id, 0))
-            for _ in range(len(self._watched)):
-                message_id, looks = self._watched.popleft()
+            newest = sends[-1] if sends and sends[-1].outcome is Outcome.OK else None
+            if newest is None or newest.message_id == self._followed:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            self._followed = newest.message_id
+            for pause_s in PAUSES_S:
+                await asyncio.sleep(pause_s)
                 with suppress(aiohttp.ClientError, TimeoutError):
-                    await self._look(message_id)
-                if looks + 1 < LOOKS_MAX:
-                    self._watched.append((message_id, looks + 1))
-            await asyncio.sleep(EVERY_S)
+                    await self._look(newest.message_id)
 
     async def _look(self, message_id: UUID) -> None:
         at = self._clock.now()

@@ -120,7 +120,7 @@ class Workload:
 
     async def _post(self, body: dict[str, str]) -> tuple[Outcome, str]:
         try:
-            status, _, _ = await self._api.call("POST", "/messages", body)
+            status = await self._api.post("/messages", body)
         except aiohttp.ClientConnectorError as error:
             return Outcome.FAIL, type(error).__name__
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -7,10 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
+import msgspec
 
 from chaos.history import FinalState
 
 ASKED_AT_ONCE = 20
+DEADLINE = aiohttp.ClientTimeout(total=15)
+JSON = {"Content-Type": "application/json"}
 
 
 class Refused(Exception):  # noqa: N818 - an answer
@@ -39,6 +42,18 @@ class Api:
             text = await answer.read()
             decoded = await answer.json(content_type=None) if text else None
             return answer.status, decoded, answer.headers
+
+    async def post(self, path: str, body: object) -> int:
+        """Post something of whose answer only the status counts, at little cost; return it."""
+        async with self._session.post(
+            self._url + path,
+            data=msgspec.json.encode(body),
+            headers=self._headers | JSON,
+            timeout=DEADLINE,
+        ) as answer:
+            # The connection can be used again once all was read.
+            await answer.read()
+            return answer.status
 
     async def create(self, resource: str, body: object) -> Any:
         """Create something; raise Refused when it is not created."""

@@ -57,7 +57,11 @@ async def connect() -> AsyncIterator[Platform]:
     if missing := [name for name in names if not os.environ.get(name)]:
         raise NoPlatform(f'{missing[0]} is not set: eval "$(./scripts/just env)"')
     connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        api = Api(os.environ["CHAT4ALL_URL"], os.environ["CHAT4ALL_API_KEY"], session)
+    # A load that is kept waiting must not take the connections of those who watch and heal.
+    async with (
+        aiohttp.ClientSession(connector=connector) as load,
+        aiohttp.ClientSession() as session,
+    ):
+        api = Api(os.environ["CHAT4ALL_URL"], os.environ["CHAT4ALL_API_KEY"], load)
         nomad = Nomad(os.environ["NOMAD_ADDR"], session)
         yield Platform(api, nomad, os.environ["CONSUL_HTTP_ADDR"], session)
