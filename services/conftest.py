@@ -4,6 +4,11 @@ import os
 
 import pytest
 import requests
+from hypothesis import settings
+
+# A machine that is busy is no mistake of what is tested.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 def _address_of(service: str) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from chaos.adapters.provider import Provider
 from chaos.checkers.deliveries import Judgement, judge
 from chaos.history import FinalState, Outcome, Receipt, Send
-from scripts.bench import hang, tables, verdict
+from scripts.bench import deliveries, hang, tables, verdict
 from scripts.bench.conditions import Unfit
 from scripts.bench.deliveries import Witness
 from scripts.bench.figures import Report
@@ -315,8 +315,17 @@ async def test_an_interrupted_hang_leaves_no_fault() -> None:
     assert provider.told == [hang.FAULT, "cleared"]
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the provider's receipts more often than a benchmark does."""
+    monkeypatch.setattr(deliveries, "POLL_S", 0.01)
+
+
 async def followed(
-    sends: list[Send], provider: FakeProvider, answer: Callable[[UUID], FinalState]
+    sends: list[Send],
+    provider: FakeProvider,
+    answer: Callable[[UUID], FinalState],
+    deadline_s: float = 5.0,
 ) -> tuple[list[UUID], set[UUID], bool]:
     """Follow sends to their end; return what was lost, whose state was asked, and if it ended."""
     asked: set[UUID] = set()
@@ -326,7 +335,7 @@ async def followed(
         return answer(message_id)
 
     witness = Witness({"PAGER": provider}, RUN, {"PAGER": 0})
-    states, settled = await hang.follow(witness, sends, ask, deadline_s=0.5)
+    states, settled = await hang.follow(witness, sends, ask, deadline_s=deadline_s)
     return judge(sends, witness.all, states).lost, asked, settled
 
 
@@ -346,7 +355,7 @@ async def test_only_what_was_not_kept_is_asked_about() -> None:
 async def test_messages_that_wait_are_waited_for() -> None:
     """As long as one did not reach the provider nothing is asked, and the wait goes on."""
     provider = FakeProvider([receipt(1, 0, kept=False)])
-    arriving = asyncio.get_running_loop().call_later(0.1, provider.kept.append, receipt(2, 1))
+    arriving = asyncio.get_running_loop().call_later(0.05, provider.kept.append, receipt(2, 1))
     found = await followed([send(0), send(1)], provider, lambda _: UNKNOWN)
     arriving.cancel()
     assert found == ([], {UUID(int=0)}, True)
@@ -356,11 +365,14 @@ async def test_messages_that_wait_are_waited_for() -> None:
 async def test_an_undelivered_message_with_another_state_is_lost(status: str) -> None:
     """A status that hides that the outcome is open is no excuse, and the wait is given up."""
     provider = FakeProvider([receipt(1, 0, kept=False)])
-    lost, _, settled = await followed([send(0)], provider, lambda _: FinalState(status=status))
+    state = FinalState(status=status)
+    lost, _, settled = await followed([send(0)], provider, lambda _: state, deadline_s=0.05)
     assert (lost, settled) == ([UUID(int=0)], False)
 
 
 async def test_what_never_reached_the_provider_is_asked_about_in_the_end() -> None:
     """A message without any receipt may be visibly unknown too."""
-    lost, asked, settled = await followed([send(0)], FakeProvider(), lambda _: UNKNOWN)
+    lost, asked, settled = await followed(
+        [send(0)], FakeProvider(), lambda _: UNKNOWN, deadline_s=0.05
+    )
     assert (lost, asked, settled) == ([], {UUID(int=0)}, False)

@@ -1,16 +1,17 @@
 """The tables say at a glance what was measured, and reports can be kept and compared."""
 
 import io
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
+from typer.testing import CliRunner, Result
 
 from scripts.bench import tables
+from scripts.bench.__main__ import app
 from scripts.bench.figures import Report, Rung
 from scripts.bench.tests.conftest import latency, with_delivery, with_load
 
@@ -76,38 +77,41 @@ def test_a_report_survives_its_file(good: Report) -> None:
     assert msgspec.json.decode(msgspec.json.encode(good), type=Report) == good
 
 
-def bench(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command in an environment that names no platform."""
-    command = [sys.executable, "-m", "scripts.bench", *words]
-    return subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return the command, in an environment that names no platform."""
+    monkeypatch.delenv("CHAT4ALL_URL", raising=False)
+    return lambda *words: CliRunner().invoke(app, words)
 
 
-def test_without_a_platform_nothing_counts() -> None:
+def test_without_a_platform_nothing_counts(bench: Callable[..., Result]) -> None:
     """Exit code 2 and one sentence, when the environment names no platform."""
     found = bench()
-    assert found.returncode == 2
-    assert "CHAT4ALL_URL is not set" in found.stdout
+    assert found.exit_code == 2
+    assert "CHAT4ALL_URL is not set" in found.output
 
 
-def test_a_hang_and_a_ceiling_are_two_runs() -> None:
+def test_a_hang_and_a_ceiling_are_two_runs(bench: Callable[..., Result]) -> None:
     """Asked for both at once the command begins neither; a hang needs a platform as well."""
     found = bench("--hang", "pager", "--find-ceiling")
-    assert found.returncode == 2
-    assert "two runs" in found.stdout + found.stderr
+    assert found.exit_code == 2
+    assert "two runs" in found.output
     found = bench("--hang", "pager")
-    assert found.returncode == 2
-    assert "CHAT4ALL_URL is not set" in found.stdout
+    assert found.exit_code == 2
+    assert "CHAT4ALL_URL is not set" in found.output
 
 
-def test_files_are_compared_by_the_command(tmp_path: Path, good: Report) -> None:
+def test_files_are_compared_by_the_command(
+    bench: Callable[..., Result], tmp_path: Path, good: Report
+) -> None:
     """Two files that are reports are compared; anything else ends with 2."""
     file, wrong = tmp_path / "a.json", tmp_path / "b.json"
     file.write_bytes(msgspec.json.encode(good))
     wrong.write_text("{}")
     found = bench("--compare", str(file), str(file))
-    assert found.returncode == 0
-    assert "acceptance p95 ms" in found.stdout
+    assert found.exit_code == 0
+    assert "acceptance p95 ms" in found.output
     for other in (wrong, tmp_path / "none.json"):
         found = bench("--compare", str(file), str(other))
-        assert found.returncode == 2
-        assert "This is no report" in found.stdout
+        assert found.exit_code == 2
+        assert "This is no report" in found.output

@@ -13,7 +13,7 @@ STAT = (
     "18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0"
 )
 BURN = (
-    "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint()"
+    "import time; end = time.process_time() + 0.1\nwhile time.process_time() < end: pass\nprint()"
 )
 WAIT = "\nimport sys; sys.stdin.read()"
 
@@ -55,7 +55,7 @@ async def test_a_task_s_use_goes_to_its_job() -> None:
             await let_end(process)
     uses = {use.name: use for use in machine.uses}
     assert uses["router"].processes == 1
-    assert uses["router"].cpu_percent > 5
+    assert uses["router"].cpu_percent > 1
     assert uses["router"].memory_mb > 1
     assert uses[BENCH].processes >= 2
     assert machine.cpu_percent > uses["router"].cpu_percent
@@ -79,5 +79,5 @@ async def test_a_process_that_ended_is_still_counted() -> None:
         machine = used()
     (found,) = (use for use in machine.uses if use.name == "k6")
     assert found.processes == 1
-    assert found.cpu_percent > 5
+    assert found.cpu_percent > 1
     assert found.memory_mb > 1

@@ -109,7 +109,7 @@ def test_a_bucket_gives_what_is_due(limit: Limit) -> None:
     assert bucket.take(10_000, full * (1 + 1e-9)).tokens == limit.burst
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(LIMITS, PAUSES)
 def test_two_gateways_together_keep_one_limit(
     limit: Limit, pauses: list[tuple[float, int]]
@@ -129,7 +129,7 @@ def test_two_gateways_together_keep_one_limit(
     run(work())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(LIMITS, PAUSES)
 def test_without_redis_the_limit_is_stricter(limit: Limit, pauses: list[tuple[float, int]]) -> None:
     """A gateway that is alone allows its share of the limit: less than that, never all."""

@@ -13,10 +13,12 @@ from services.runtime.config import Config
 from services.runtime.consul import Consul
 from services.runtime.discovery import Discovery
 from services.runtime.health import Health
+from services.runtime.kafka import lifeline
 from services.runtime.kafka.lifeline import Hello, Lifelines, Membership
 
 WAIT_TIMEOUT_S = 5.0
-NEVER_S = 0.4
+NEVER_S = 0.2
+"""Longer than a few hellos, and than it takes to give an answer up."""
 GROUP = "group"
 HOST = "127.0.0.1"
 PEERS = "/v1/health/service/worker-lifeline"
@@ -187,8 +189,11 @@ class Peer:
 
 
 @pytest.fixture
-async def process() -> AsyncIterator[Process]:
-    """Run a process that has one membership."""
+async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
+    """Run a process that has one membership and says hello often."""
+    monkeypatch.setattr(lifeline, "SAY_EVERY_S", 0.05)
+    monkeypatch.setattr(lifeline, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(lifeline, "RETRY_MAX_S", 0.1)
     made = Process()
     await until(lambda: made.lifelines._server)
     yield made

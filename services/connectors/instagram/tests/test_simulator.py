@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.connectors import simulator_webhooks
 from services.connectors.instagram.simulator_nodes import Customers
 from services.connectors.instagram.tests.simulated import (
     CUSTOMER,
@@ -247,9 +248,11 @@ async def test_a_customer_writes_to_an_account(world: World) -> None:
     assert b"\\ud83d\\ude42" in world.webhooks[0].raw
 
 
-async def test_many_updates_come_in_few_webhooks(world: World) -> None:
+async def test_many_updates_come_in_few_webhooks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Items that become due together share a request, each once."""
-    await world.control("POST", "faults", {"kind": "webhook_batch", "delay_s": 0.5})
+    monkeypatch.setattr(simulator_webhooks, "FLUSH_INTERVAL_S", 0.2)
     mids = [await world.write(customer=str(1000 + n % 2)) for n in range(20)]
     await world.until(lambda: len(world.items()) == 20)
     assert sorted(item["message"]["mid"] for item in world.items()) == sorted(mids)

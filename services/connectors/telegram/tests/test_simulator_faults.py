@@ -109,10 +109,10 @@ async def test_a_request_hangs_until_the_fault_is_removed(world: World) -> None:
 
 async def test_a_slow_answer_comes_late(world: World) -> None:
     """The message is kept at once and answered after the delay."""
-    await fault(world, "slow", delay_s=0.2)
+    await fault(world, "slow", delay_s=0.1)
     assert (await world.send())[0] == 200
     (receipt,) = await world.receipts()
-    assert receipt["answered_at"] - receipt["received_at"] >= 0.2
+    assert receipt["answered_at"] - receipt["received_at"] >= 0.1
 
 
 async def test_a_token_expires(world: World) -> None:
@@ -146,7 +146,7 @@ async def test_updates_are_held_until_released(world: World) -> None:
 
 async def test_a_later_update_can_overtake(world: World) -> None:
     """A reordered update is held back; one that a customer writes then comes first."""
-    await fault(world, "webhook_reorder", count=1, delay_s=0.3)
+    await fault(world, "webhook_reorder", count=1, delay_s=0.15)
     await world.write("first")
     await world.write("second")
     await world.until(lambda: len(world.webhooks) == 2)

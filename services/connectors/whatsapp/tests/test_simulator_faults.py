@@ -105,10 +105,10 @@ async def test_a_request_hangs_until_the_fault_is_removed(world: World) -> None:
 
 async def test_a_slow_answer_comes_late(world: World) -> None:
     """The message is kept at once and answered after the delay."""
-    await fault(world, "slow", delay_s=0.2)
+    await fault(world, "slow", delay_s=0.1)
     assert (await world.send(text()))[0] == 200
     (receipt,) = await world.receipts()
-    assert receipt["answered_at"] - receipt["received_at"] >= 0.2
+    assert receipt["answered_at"] - receipt["received_at"] >= 0.1
 
 
 async def test_a_token_expires(world: World) -> None:
@@ -141,8 +141,8 @@ async def test_an_accepted_message_fails_later(world: World) -> None:
 )
 async def test_webhooks_misbehave(world: World, kind: str, steps: list[str]) -> None:
     """Statuses come in another order, twice, or all in one request."""
-    await world.control("PATCH", "settings", {"status_delay_s": 0.03})
-    await fault(world, kind, delay_s=0.3)
+    await world.control("PATCH", "settings", {"status_delay_s": 0.05})
+    await fault(world, kind, delay_s=0.2)
     await world.send(text())
     await world.until(lambda: len(world.statuses()) == len(steps))
     assert [status["status"] for status in world.statuses()] == steps
