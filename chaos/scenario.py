@@ -16,6 +16,7 @@ from chaos.faults import AnyFault
 from chaos.units import PerSecond, Seconds
 
 FOLDER = Path(__file__).with_name("scenarios")
+SUFFIX = ".toml"
 
 
 class BadScenario(Exception):  # noqa: N818 - a sentence for the person who wrote it
@@ -123,7 +124,12 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 
 def load(name: str, folder: Path = FOLDER) -> Scenario:
-    """Read a scenario with all it extends; raise BadScenario with a sentence."""
+    """Read a scenario with all it extends; raise BadScenario with a sentence.
+
+    It is one of the folder's by name, or a file anywhere by its path, which ends with .toml.
+    """
+    if name.endswith(SUFFIX):
+        folder, name = Path(name).parent, Path(name).stem
     merged = _merged(name, folder, seen=())
     try:
         _known(merged, Scenario, name)
@@ -143,9 +149,12 @@ def load_all(folder: Path = FOLDER) -> list[Scenario]:
 def _merged(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     if name in seen:
         raise BadScenario(f"{name} extends itself")
-    path = folder / f"{name}.toml"
+    path = folder / f"{name}{SUFFIX}"
+    if not path.exists() and seen:
+        path = FOLDER / path.name
     if not path.exists():
-        raise BadScenario(f"there is no scenario {name!r}{nearest(name, names(folder))}")
+        known = {*names(folder), *(names() if seen else ())}
+        raise BadScenario(f"there is no scenario {name!r}{nearest(name, known)}")
     try:
         own = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -168,9 +177,9 @@ def _over(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return what to say behind a name that is unknown."""
-    every = list(known)
+    every = sorted(known)
     close = get_close_matches(name, every, n=1)
-    return f": did you mean {close[0]}?" if close else f": there are {', '.join(sorted(every))}"
+    return f": did you mean {close[0]}?" if close else f": there are {', '.join(every)}"
 
 
 def _known(values: Mapping[str, Any], kind: type, where: str) -> None:

@@ -66,6 +66,21 @@ def test_an_unknown_scenario_is_told_with_the_nearest_name() -> None:
     assert "_base" not in names()
 
 
+def test_a_scenario_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
+    """It may extend its neighbours and the scenarios of the suite, and mistakes in it are told."""
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "base"\ntitle = "Mine"')
+    (tmp_path / "base.toml").write_text('extends = "pause-router"\n[workload]\nrate = "7/s"')
+    found = load(str(mine))
+    assert (found.name, found.title, found.workload.rate) == ("mine", "Mine", 7.0)
+    assert found.promise.detection == 60.0
+    mine.write_text('extends = "pause-ruter"')
+    with pytest.raises(BadScenario, match="'pause-ruter': did you mean pause-router"):
+        load(str(mine))
+    with pytest.raises(BadScenario, match="there is no scenario 'yours'"):
+        load(str(tmp_path / "yours.toml"))
+
+
 def test_quantities_are_read_and_shown() -> None:
     """Durations and rates know their units."""
     assert read(Seconds, "500ms") == 0.5
