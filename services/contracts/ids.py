@@ -12,6 +12,11 @@ def new_id() -> UUID:
     return UUID(int=uuid_utils.uuid7().int)
 
 
+def new_text_id() -> str:
+    """Return a new UUIDv7 as text, for what is only passed on."""
+    return str(uuid_utils.uuid7())
+
+
 def inbound_id(channel: str, account: str, provider_message_id: str) -> UUID:
     """Return the id of an inbound message: the same for every copy that a provider sends."""
     return uuid5(_INBOUND, f"{channel}\0{account}\0{provider_message_id}")

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from services.contracts.problems import Problem
 from services.contracts.records import ChannelName
+from services.runtime.http.server import BODY_SIZE_MAX_BYTES, read_body
 
 TEXT_LENGTH_MAX = 10_000
 Text = Annotated[
@@ -36,6 +37,7 @@ Channel = Annotated[
 Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """A time as the API writes it: RFC 3339, UTC, milliseconds."""
 
+JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]+)`")
@@ -146,16 +148,18 @@ def _adapt(
 
 
 def _answer(result: object, status: int) -> web.StreamResponse:
-    if isinstance(result, web.StreamResponse):
+    if isinstance(result, Reply):
+        reply = result
+    elif isinstance(result, web.StreamResponse):
         return result
-    reply = result if isinstance(result, Reply) else Reply(result, status)
+    else:
+        reply = Reply(result, status)
     if reply.body is None:
         return web.Response(status=204, headers=reply.headers)
     return web.Response(
         body=_encode(reply.body),
         status=reply.status,
-        content_type="application/json",
-        headers=reply.headers,
+        headers={"Content-Type": JSON, **reply.headers},
     )
 
 
@@ -173,9 +177,9 @@ def _query(request: web.Request, kind: type[Struct]) -> Any:
 
 
 async def _json_body(request: web.Request) -> bytes:
-    if request.content_type != "application/json":
+    if request.headers.get("Content-Type") != JSON and request.content_type != JSON:
         raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
-    return await request.read()
+    return await read_body(request, BODY_SIZE_MAX_BYTES)
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
