@@ -1,6 +1,5 @@
 """Scenarios: small files that say what is broken, under which load, and what was promised."""
 
-import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from chaos import units
+from chaos import units, variants
 from chaos.checkers import must_happen
 from chaos.faults import AnyFault
 from chaos.units import PerSecond, Seconds
@@ -120,7 +119,14 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def names(folder: Path = FOLDER) -> list[str]:
     """Return the names of all scenarios; a name with an underscore is only extended by others."""
-    return sorted(p.stem for p in folder.glob("*.toml") if not p.stem.startswith("_"))
+    found: set[str] = set()
+    for path in folder.glob(f"[!_]*{SUFFIX}"):
+        try:
+            found |= variants.read(path).keys()
+        except ValueError:
+            # Whoever names it is told what is wrong with it.
+            found.add(path.stem)
+    return sorted(found)
 
 
 def load(name: str, folder: Path = FOLDER) -> Scenario:
@@ -149,18 +155,27 @@ def load_all(folder: Path = FOLDER) -> list[Scenario]:
 def _merged(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     if name in seen:
         raise BadScenario(f"{name} extends itself")
-    path = folder / f"{name}{SUFFIX}"
-    if not path.exists() and seen:
-        path = FOLDER / path.name
-    if not path.exists():
+    own = _own(name, folder)
+    if own is None and seen:
+        own = _own(name, FOLDER)
+    if own is None:
         known = {*names(folder), *(names() if seen else ())}
         raise BadScenario(f"there is no scenario {name!r}{nearest(name, known)}")
-    try:
-        own = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise BadScenario(f"{name}: {error}") from error
     base = own.pop("extends", None)
     return own if base is None else _over(_merged(str(base), folder, (*seen, name)), own)
+
+
+def _own(name: str, folder: Path) -> dict[str, Any] | None:
+    """Return what a scenario's own file says, or else one that stands for several; None: none."""
+    alone = folder / f"{name}{SUFFIX}"
+    shared = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if name.startswith(f"{p.stem}-")]
+    for path in (alone, *shared) if alone.exists() else shared:
+        try:
+            if (own := variants.read(path).get(name)) is not None:
+                return own
+        except ValueError as error:
+            raise BadScenario(f"{path.stem}: {error}") from error
+    return None
 
 
 def _over(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,8 +193,10 @@ def _over(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return what to say behind a name that is unknown."""
     every = sorted(known)
-    close = get_close_matches(name, every, n=1)
-    return f": did you mean {close[0]}?" if close else f": there are {', '.join(every)}"
+    if close := get_close_matches(name, every, n=1):
+        return f": did you mean {close[0]}?"
+    longer = [each for each in every if each.startswith(name)]
+    return f": there are {', '.join(longer or every)}"
 
 
 def _known(values: Mapping[str, Any], kind: type, where: str) -> None:

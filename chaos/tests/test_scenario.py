@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from chaos.faults.kill import Kill
+from chaos.faults.latency import Latency
 from chaos.scenario import BadScenario, load, load_all, names
 from chaos.units import PerSecond, Seconds, read, show
 
@@ -63,6 +64,9 @@ def test_an_unknown_scenario_is_told_with_the_nearest_name() -> None:
     """A typing mistake is understood."""
     with pytest.raises(BadScenario, match="did you mean kill-router"):
         load("kil-router")
+    with pytest.raises(BadScenario, match="there are latency-api-gateway-redis-100ms, ") as refused:
+        load("latency")
+    assert "kill" not in str(refused.value)
     assert "_base" not in names()
 
 
@@ -79,6 +83,55 @@ def test_a_scenario_of_ones_own_is_named_by_its_path(tmp_path: Path) -> None:
         load(str(mine))
     with pytest.raises(BadScenario, match="there is no scenario 'yours'"):
         load(str(tmp_path / "yours.toml"))
+
+
+EACH = """
+title = "{delay} on {link}, and {this} stays"
+hypothesis = "h."
+tier = 1
+
+[[faults]]
+kind = "latency"
+service = "{link}"
+dependency = "kafka-{channel}"
+delay = "{delay}"
+
+[each.link]
+one = { link = "router" }
+two = { link = "message" }
+
+[each.delay]
+100ms = { delay = "100ms" }
+5s = { delay = "5s" }
+"""
+
+
+def test_one_file_may_stand_for_several_scenarios(tmp_path: Path) -> None:
+    """Each combination has its name and its words; a file of that name goes before it."""
+    (tmp_path / "slow.toml").write_text(EACH)
+    (tmp_path / "slow-two-5s.toml").write_text(f"{BASE}smoke = true")
+    wanted = ["slow-one-100ms", "slow-one-5s", "slow-two-100ms", "slow-two-5s"]
+    assert names(tmp_path) == wanted
+    found = {each.name: each for each in load_all(tmp_path)}
+    assert found["slow-one-5s"].title == "5s on router, and {this} stays"
+    fault = found["slow-two-100ms"].faults[0]
+    assert isinstance(fault, Latency)
+    assert (fault.service, fault.dependency, fault.delay) == ("message", "kafka-{channel}", 0.1)
+    assert found["slow-two-5s"].smoke
+    with pytest.raises(BadScenario, match="'slow': there are slow-one-100ms, "):
+        load("slow", tmp_path)
+    (tmp_path / "slow.toml").write_text('[each]\nlink = "x"')
+    with pytest.raises(BadScenario, match="slow: its table each: Expected `object`"):
+        load("slow-one-5s", tmp_path)
+
+
+def test_every_link_can_be_slow() -> None:
+    """Each of a service's ways to what it depends on has its three delays."""
+    links = {"api-gateway-redis", "message-kafka", "message-mongodb", "router-kafka"}
+    links |= {"user-postgres", "connector-kafka", "connector-postgres", "connector-provider"}
+    assert {f"latency-{link}-{delay}" for link in links for delay in ("100ms", "1s", "5s")} == {
+        name for name in names() if name.startswith("latency-")
+    }
 
 
 def test_quantities_are_read_and_shown() -> None:
