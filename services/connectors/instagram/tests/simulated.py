@@ -1,22 +1,18 @@
 """A simulated provider for a test, and the address where its webhooks arrive."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from services.connectors.instagram.simulator import InstagramSimulatorConfig, build
 from services.connectors.instagram.simulator_nodes import Account
-from services.runtime.app import App
-from services.runtime.consul import Consul
+from services.connectors.tests.simulated import Body, Simulated, running
 
 CUSTOMER = "1234567890123456"
 MAIN = Account(
@@ -34,7 +30,6 @@ SECOND = Account(
     verify_token="verify-token-of-second",
 )
 ACCOUNTS = {"main": MAIN, "second": SECOND}
-Body = dict[str, Any]
 
 
 def bearer(account: Account) -> dict[str, str]:
@@ -69,15 +64,11 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @dataclass
-class World:
+class World(Simulated):
     """A simulator, its accounts' webhook addresses, and what came there."""
 
-    session: aiohttp.ClientSession
-    app: App[InstagramSimulatorConfig] = field(init=False)
-    url: str = ""
     webhooks: list[Posted] = field(default_factory=list)
     challenges: list[dict[str, str]] = field(default_factory=list)
-    came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def send(
         self, body: Body, account: Account = MAIN, node: str | None = None
@@ -87,21 +78,10 @@ class World:
         async with self.session.post(self.url + path, json=body, headers=bearer(account)) as answer:
             return answer.status, await answer.json()
 
-    async def control(self, method: str, path: str, body: Body | None = None) -> Any:
-        """Ask the control API; anything but success fails the test."""
-        async with self.session.request(method, f"{self.url}/_sim/{path}", json=body) as answer:
-            assert answer.ok, await answer.text()
-            return await answer.json() if answer.status != 204 else None
-
     async def write(self, customer: str = CUSTOMER, account: str = "main", **more: Any) -> str:
         """Write as a customer and return the message's id."""
         body = {"from": customer, "text": "oi", "account": account, **more}
         return str((await self.control("POST", "messages", body))["id"])
-
-    async def receipts(self) -> list[Any]:
-        """Return every receipt."""
-        page = await self.control("GET", "receipts")
-        return list(page["items"])
 
     def items(self) -> list[Any]:
         """Return every item of every entry that came, in order."""
@@ -116,18 +96,11 @@ class World:
             if "read" in item or item["message"].get("is_echo")
         ]
 
-    async def until(self, met: Callable[[], bool]) -> None:
-        """Wait until something holds after a webhook came."""
-        async with asyncio.timeout(5), self.came:
-            await self.came.wait_for(met)
-
-    async def take(self, request: web.Request) -> web.Response:
+    async def keep(self, request: web.Request) -> web.Response:
         """Keep a webhook."""
         signature = request.headers["X-Hub-Signature-256"]
         account = request.match_info["account"]
         self.webhooks.append(Posted(account, await request.read(), signature))
-        async with self.came:
-            self.came.notify_all()
         return web.Response()
 
     async def verify(self, request: web.Request) -> web.Response:
@@ -138,35 +111,10 @@ class World:
 
 @asynccontextmanager
 async def simulator(folder: Path, **options: Any) -> AsyncIterator[World]:
-    """Run a simulator and the addresses of its webhooks on free ports."""
-    async with aiohttp.ClientSession() as session:
-        world = World(session)
-        address = web.Application()
-        address.router.add_post("/hook/{account}", world.take)
-        address.router.add_get("/hook/{account}", world.verify)
-        async with TestServer(address) as hook:
-            config = InstagramSimulatorConfig(
-                service_name="provider-instagram",
-                instance_id="1",
-                http_host="127.0.0.1",
-                http_port=1,
-                consul_http_addr="127.0.0.1:1",
-                internal_token="internal-token-of-tests",
-                accounts=ACCOUNTS,
-                webhook_url=str(hook.make_url("/hook/")) + "{account}",
-                receipts_path=str(folder / "receipts.jsonl"),
-                **options,
-            )
-            app = App(config, session, Consul("127.0.0.1:1", session))
-            world.app = app
-            build(app)
-            try:
-                async with TestServer(app.http) as server:
-                    world.url = str(server.make_url("")).rstrip("/")
-                    await world.control("PATCH", "settings", {"status_delay_s": 0.001})
-                    yield world
-            finally:
-                await app.close()
+    """Run a simulator of two accounts."""
+    given = {"accounts": ACCOUNTS, **options}
+    async with running(World, InstagramSimulatorConfig, build, folder, **given) as world:
+        yield world
 
 
 def text(content: str = "Olá, tudo bem?", /, **changes: Any) -> Body:

@@ -15,7 +15,6 @@ from services.connectors.instagram.tests.simulated import (
     CUSTOMER,
     MAIN,
     SECOND,
-    Body,
     Clock,
     World,
     bearer,
@@ -23,6 +22,7 @@ from services.connectors.instagram.tests.simulated import (
     stopped_clock,
     text,
 )
+from services.connectors.tests.simulated import Body
 
 
 @pytest.fixture

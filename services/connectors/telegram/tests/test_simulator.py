@@ -12,10 +12,10 @@ from services.connectors.telegram.tests.simulated import (
     CHAT,
     MAIN,
     SECOND,
-    Body,
     World,
     simulator,
 )
+from services.connectors.tests.simulated import Body
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 from pywa.client import WhatsApp
 from pywa.errors import WhatsAppError
 
+from services.connectors.tests.simulated import Body
 from services.connectors.whatsapp.tests.simulated import (
     BEARER,
     CUSTOMER,
     NUMBER,
     SHOP,
-    Body,
     World,
     simulator,
     text,
