@@ -10,7 +10,6 @@ from services.api_gateway.rate_limit import (
     RateLimits,
     limited,
     shared_bucket,
-    show_limit,
 )
 from services.api_gateway.routes import GatewayRoutes
 from services.contracts.people import ApiKeyGrant, ApiKeyQuery
@@ -32,7 +31,6 @@ def build(app: App[GatewayConfig]) -> None:
     bucket = shared_bucket(Redis(app), limit)
     limits = RateLimits(bucket, limit, app.config.rate_limit_local_share, clock)
     app.guard = limited(routes.guard, limits)
-    app.http.on_response_prepare.append(show_limit)
     app.http.router.add_routes(Docs(app.siblings, clock).routes())
     app.http.router.add_route("*", "/api/v1/{resource}", routes.api)
     app.http.router.add_route("*", "/api/v1/{resource}/{rest:.*}", routes.api)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -22,9 +22,15 @@ KEY_LENGTH_MAX = 256
 Ask = Callable[[str], Awaitable[ApiKeyGrant | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    grant: ApiKeyGrant | None
+class Holder(NamedTuple):
+    """Who presented a key: its id as every request passes it on, and what it allows."""
+
+    key_id: str
+    scopes: tuple[str, ...]
+
+
+class _Known(NamedTuple):
+    holder: Holder | None
     at: float
 
 
@@ -35,22 +41,22 @@ class Keys:
         self._ask = ask
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[ApiKeyGrant | None]] = {}
+        self._asking: dict[str, asyncio.Task[Holder | None]] = {}
 
-    async def grant(self, key: str) -> ApiKeyGrant:
-        """Return what a key may do; raise the Problem when it is nobody's, or Unavailable."""
+    async def holder(self, key: str) -> Holder:
+        """Return who holds a key; raise the Problem when it is nobody's, or Unavailable."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         known = self._known.get(digest)
         if known is not None and self._clock() - known.at < FRESH_S:
-            return _or_refuse(known.grant)
+            return _or_refuse(known.holder)
         try:
             return _or_refuse(await self._ask_once(digest))
         except Unavailable:
             if known is None or self._clock() - known.at >= STALE_S:
                 raise
-            return _or_refuse(known.grant)
+            return _or_refuse(known.holder)
 
-    async def _ask_once(self, digest: str) -> ApiKeyGrant | None:
+    async def _ask_once(self, digest: str) -> Holder | None:
         """Ask the user service; requests with the same key that come meanwhile share the answer."""
         asking = self._asking.get(digest)
         if asking is None:
@@ -59,14 +65,15 @@ class Keys:
             asking.add_done_callback(lambda _: self._asking.pop(digest, None))
         return await asyncio.shield(asking)
 
-    async def _look_up(self, digest: str) -> ApiKeyGrant | None:
+    async def _look_up(self, digest: str) -> Holder | None:
         asked_at = self._clock()
         grant = await self._ask(digest)
-        self._known[digest] = _Known(grant, asked_at)
+        holder = None if grant is None else Holder(str(grant.key_id), grant.scopes)
+        self._known[digest] = _Known(holder, asked_at)
         self._known.move_to_end(digest)
         while len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
-        return grant
+        return holder
 
 
 def presented(request: web.Request) -> str:
@@ -80,7 +87,7 @@ def presented(request: web.Request) -> str:
     return key
 
 
-def _or_refuse(grant: ApiKeyGrant | None) -> ApiKeyGrant:
-    if grant is None:
+def _or_refuse(holder: Holder | None) -> Holder:
+    if holder is None:
         raise Problem("invalid_api_key")
-    return grant
+    return holder

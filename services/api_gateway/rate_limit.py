@@ -7,14 +7,14 @@ within a second is lost. While Redis is away each gateway limits alone, and stri
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import web
 
-from services.api_gateway.routes import GRANT
+from services.api_gateway.routes import HOLDER
 from services.contracts.problems import Problem
-from services.runtime.http.server import Guard
+from services.runtime.http.server import ANSWER_HEADERS, Guard
 from services.runtime.redis import Redis
 from services.runtime.telemetry import metrics
 from services.runtime.unavailable import Unavailable
@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
         """When there will be a token again, in whole seconds."""
         return max(1, math.ceil((1 - self.remaining) / self.limit.rate_per_s))
 
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> dict[str, str]:
         """Return the bucket's size, what is left of it, and in how many seconds it is full."""
         full_s = (self.limit.burst - self.remaining) / self.limit.rate_per_s
         return {
@@ -161,9 +161,9 @@ class RateLimits:
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = _Share(Bucket(self._local, self._clock()))
+            while len(self._shares) > KEYS_MAX:
+                self._shares.popitem(last=False)
         self._shares.move_to_end(key)
-        while len(self._shares) > KEYS_MAX:
-            self._shares.popitem(last=False)
         return share
 
     async def _renew_once(self, key: str, share: _Share) -> None:
@@ -183,25 +183,17 @@ class RateLimits:
             share.empty_until = self._clock() + (1 - share.left) / self._limit.rate_per_s
 
 
-VERDICT = web.RequestKey("rate_limit", Verdict)
-
-
 def limited(guard: Guard, limits: RateLimits) -> Guard:
-    """Return a guard that also holds who has an API key to its limit."""
+    """Return a guard that also holds who has an API key to its limit; every answer says it."""
 
     async def check(request: web.Request) -> None:
         await guard(request)
-        if GRANT not in request:
+        holder = request.get(HOLDER)
+        if holder is None:
             return
-        verdict = await limits.check(str(request[GRANT].key_id))
-        request[VERDICT] = verdict
+        verdict = await limits.check(holder.key_id)
+        request[ANSWER_HEADERS].update(verdict.headers())
         if not verdict.allowed:
             raise Problem("rate_limited", retry_after_s=verdict.retry_after_s)
 
     return check
-
-
-async def show_limit(request: web.Request, response: web.StreamResponse) -> None:
-    """Let every answer to a limited request say what is left."""
-    if VERDICT in request:
-        response.headers.update(request[VERDICT].headers())

@@ -8,9 +8,8 @@ from msgspec import Struct
 
 from services.api_gateway.access import access, allowed, is_account
 from services.api_gateway.docs import OPEN_PATHS
-from services.api_gateway.keys import Keys, presented
-from services.contracts.ids import new_id
-from services.contracts.people import ApiKeyGrant
+from services.api_gateway.keys import Holder, Keys, presented
+from services.contracts.ids import new_text_id
 from services.contracts.problems import Problem
 from services.runtime.channels import Channels
 from services.runtime.http.client import EXPECT_HEADER, Answer, Siblings
@@ -32,7 +31,7 @@ WEBHOOK_SIZE_MAX_BYTES = 4 * 1024 * 1024
 WEBHOOKS_IN_FLIGHT_MAX = 64
 """For each channel: one provider's storm leaves the others their share."""
 CALL_TIMEOUT_S = 10.0
-GRANT = web.RequestKey("grant", ApiKeyGrant)
+HOLDER = web.RequestKey("holder", Holder)
 _SENT_ON = ("Content-Type", "Idempotency-Key", "Accept")
 _SENT_BACK = ("Content-Type", "Retry-After", "Location", "Allow", "Idempotency-Replay")
 _OURS = {
@@ -72,7 +71,7 @@ class GatewayRoutes:
         """
         if request.path.startswith(WEBHOOK_PREFIX) or request.path in OPEN_PATHS:
             return
-        request[GRANT] = await self._keys.grant(presented(request))
+        request[HOLDER] = await self._keys.holder(presented(request))
 
     async def api(self, request: web.Request) -> web.Response:
         """Forward an API request to the service that has the resource."""
@@ -80,12 +79,13 @@ class GatewayRoutes:
         found = access(request.method, resource)
         if found is None:
             raise Problem("not_found")
-        grant = request[GRANT]
-        if not allowed(grant.scopes, found.scope):
+        holder = request[HOLDER]
+        if not allowed(holder.scopes, found.scope):
             raise Problem("missing_scope", f"It takes the scope {found.scope}.")
-        headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
-        headers[API_KEY_ID_HEADER] = str(grant.key_id)
-        headers[SUGGESTED_ID_HEADER] = str(new_id())
+        sent = request.headers
+        headers = {name: sent[name] for name in _SENT_ON if name in sent}
+        headers[API_KEY_ID_HEADER] = holder.key_id
+        headers[SUGGESTED_ID_HEADER] = new_text_id()
         body = await read_body(request, BODY_SIZE_MAX_BYTES) if request.can_read_body else None
         return await self._forward(request, found.service, _within_api(request), body, headers)
 
@@ -142,20 +142,22 @@ class GatewayRoutes:
 
 
 def _answer(answer: Answer) -> web.Response:
-    back = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
+    sent = answer.headers
+    back = {name: sent[name] for name in _SENT_BACK if name in sent}
     return web.Response(status=answer.status, body=answer.body or None, headers=back)
 
 
 def _within_api(request: web.Request) -> str:
     """Return the path to ask for; refuse one that would lead out of the API when normalised."""
-    path = request.rel_url.raw_path
-    if ".." in request.path.split("/") or "//" in request.path or "\\" in request.path:
+    path = request.path
+    if "//" in path or "\\" in path or (".." in path and ".." in path.split("/")):
         raise Problem("not_found")
-    return path + _query(request)
+    return request.rel_url.raw_path + _query(request)
 
 
 def _query(request: web.Request) -> str:
-    return f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+    query = request.rel_url.raw_query_string
+    return f"?{query}" if query else ""
 
 
 def _is_providers(name: str) -> bool:

@@ -11,6 +11,7 @@ from services.runtime.consul import Consul
 from services.runtime.unavailable import Unavailable
 
 EJECT_S = 3.0
+_HASHES = 2**64
 FIRST_ANSWER_S = 2.0
 AGAIN_S = 0.2
 EMPTY_GRACE_S = 5.0
@@ -25,11 +26,15 @@ class Endpoint:
     port: int
     in_flight: int = 0
     ejected_until: float = 0.0
+    address: str = field(init=False)
+    """Host and port as they stand in a URL."""
+    weight: int = field(init=False)
+    """By what keys are spread: known of an instance to everybody who asks."""
 
-    @property
-    def address(self) -> str:
-        """Host and port as they stand in a URL."""
-        return f"{self.host}:{self.port}"
+    def __post_init__(self) -> None:
+        """Derive what every choice needs."""
+        self.address = f"{self.host}:{self.port}"
+        self.weight = _hash(self.address) | 1
 
 
 @dataclass(eq=False)
@@ -66,7 +71,9 @@ class Upstream:
             raise Unavailable(self.name, "no instance passes its checks")
         pool = [end for end in standing if end.ejected_until <= now] or standing
         if key is not None:
-            return max(pool, key=lambda end: _rank(key, end))
+            # The highest product is as good as drawn, and costs a hash for the key only.
+            number = _hash(key)
+            return max(pool, key=lambda end: number * end.weight % _HASHES)
         drawn = random.sample(pool, min(2, len(pool)))
         return min(drawn, key=lambda end: end.in_flight)
 
@@ -140,8 +147,8 @@ class Discovery:
             upstream.update(found, asyncio.get_running_loop().time())
 
 
-def _rank(key: str, endpoint: Endpoint) -> bytes:
-    return hashlib.blake2b(f"{key} {endpoint.address}".encode(), digest_size=8).digest()
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _address(entry: dict[str, Any]) -> tuple[str, int]:

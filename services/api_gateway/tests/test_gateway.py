@@ -100,10 +100,10 @@ async def test_a_key_is_asked_for_once_and_again_when_its_answer_is_old() -> Non
     """Requests with one key share a question, and its answer serves for a second."""
     service, clock = UserService(), Clock()
     keys = Keys(service, clock)
-    await asyncio.gather(*(keys.grant("reader") for _ in range(20)))
+    await asyncio.gather(*(keys.holder("reader") for _ in range(20)))
     assert service.asked == 1
     clock.now += FRESH_S
-    await keys.grant("reader")
+    await keys.holder("reader")
     assert service.asked == 2
 
 
@@ -113,7 +113,7 @@ async def test_an_unknown_key_is_refused_and_remembered() -> None:
     keys = Keys(service, Clock())
     for _ in range(3):
         with pytest.raises(Problem, match="invalid_api_key"):
-            await keys.grant("nobody")
+            await keys.holder("nobody")
     assert service.asked == 1
 
 
@@ -121,15 +121,15 @@ async def test_a_known_key_passes_for_a_while_without_the_user_service() -> None
     """Half a minute on the last answer, then nothing; and never for a key not seen before."""
     service, clock = UserService(), Clock()
     keys = Keys(service, clock)
-    await keys.grant("reader")
+    await keys.holder("reader")
     service.away = True
     clock.now += STALE_S - 1
-    assert (await keys.grant("reader")).name == "reader"
+    assert (await keys.holder("reader")).scopes == ("messages:read",)
     with pytest.raises(Unavailable):
-        await keys.grant("writer")
+        await keys.holder("writer")
     clock.now += 2
     with pytest.raises(Unavailable):
-        await keys.grant("reader")
+        await keys.holder("reader")
 
 
 async def echo(request: web.Request) -> web.Response:

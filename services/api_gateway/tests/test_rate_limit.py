@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -14,6 +14,7 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.api_gateway.keys import Holder
 from services.api_gateway.rate_limit import (
     LEASE_TIMEOUT_S,
     Bucket,
@@ -23,10 +24,8 @@ from services.api_gateway.rate_limit import (
     Verdict,
     limited,
     shared_bucket,
-    show_limit,
 )
-from services.api_gateway.routes import GRANT
-from services.contracts.people import ApiKeyGrant
+from services.api_gateway.routes import HOLDER
 from services.runtime.app import App
 from services.runtime.health import Health
 from services.runtime.http.server import create
@@ -225,14 +224,13 @@ async def server() -> AsyncIterator[BaseTestServer]:
 
     async def guard(request: web.Request) -> None:
         if request.path == "/closed":
-            request[GRANT] = ApiKeyGrant(key_id=UUID(int=7), name="k", scopes=())
+            request[HOLDER] = Holder("k", ())
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response()
 
     check = limited(guard, limits)
     app = create("api-gateway", Health(), lambda: check)
-    app.on_response_prepare.append(show_limit)
     app.router.add_get("/closed", hello)
     app.router.add_get("/open", hello)
     async with TestServer(app) as made:

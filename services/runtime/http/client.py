@@ -1,8 +1,8 @@
 """HTTP to sibling services: found through Consul, with a deadline, retried once elsewhere."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -17,8 +17,12 @@ MISDIRECTED = 421
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+@cache
+def _within(total_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total_s)
+
+
+class Answer(NamedTuple):
     """What a service answered."""
 
     status: int
@@ -102,21 +106,24 @@ class Siblings:
         headers: dict[str, str] | None,
         timeout_s: float,
     ) -> Answer:
+        sent = {
+            "Authorization": self._authorization,
+            EXPECT_HEADER: service,
+            trace.HEADER: trace.header(),
+        }
+        if headers:
+            sent.update(headers)
         endpoint.in_flight += 1
         try:
-            async with self._session.request(
+            # Reading to the end gives the connection back, and failing at it closes the connection.
+            answer = await self._session.request(
                 method,
                 f"http://{endpoint.address}{path}",
                 data=body,
-                headers={
-                    "Authorization": self._authorization,
-                    EXPECT_HEADER: service,
-                    trace.HEADER: trace.header(),
-                    **(headers or {}),
-                },
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
+                headers=sent,
+                timeout=_within(timeout_s),
                 allow_redirects=False,
-            ) as answer:
-                return Answer(answer.status, answer.headers, await answer.read())
+            )
+            return Answer(answer.status, answer.headers, await answer.read())
         finally:
             endpoint.in_flight -= 1
