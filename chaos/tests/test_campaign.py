@@ -78,6 +78,8 @@ async def test_a_kill_is_survived_and_measured(platform: FakePlatform, tmp_path:
         assert found["rebalance_s"].hi < found["restored_s"].hi
         assert repeat.counts["survivors"] == 2
         assert repeat.counts["lost"] == repeat.counts["doubled"] == 0
+        text = Path(archive.__file__).with_name("README.md").read_text()
+        assert not [name for name in repeat.counts if f"`{name}`" not in text]
     read = archive.read(folder)
     assert read == results
     html = page.write(folder, [read]).read_text()

@@ -1,6 +1,7 @@
 """The time line is derived from facts, and says so when they do not suffice."""
 
 import math
+from pathlib import Path
 from uuid import uuid4
 
 import msgspec
@@ -110,6 +111,17 @@ def test_a_kill_is_measured_from_the_facts() -> None:
     assert found["collateral_s"].lo == 0.0
     assert 10.2 < (line.caught_up or Interval(0, 0)).middle < 10.3
     assert found["availability"].lo == 1.0
+
+
+def test_every_metric_is_described() -> None:
+    """Whoever reads the results finds each name in the suite's description."""
+    run = facts()
+    every = [*run.observations, saw(Source.WORKER, Kind.PROCESSED, 10.2, partitions=(0,))]
+    every.append(saw(Source.HARNESS, Kind.RESTORED, 12.6))
+    found = metrics(derive(replace(run, observations=every)), run)
+    assert found.keys() >= {"processed_s", "restored_s", "stopped_s"}
+    text = Path(__file__).parents[1].joinpath("README.md").read_text()
+    assert not [name for name in found if f"`{name}`" not in text]
 
 
 def test_only_messages_sent_after_the_kill_count_as_failover() -> None:
