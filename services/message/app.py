@@ -35,8 +35,8 @@ from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_REST_MAX_S = 0.4
-"""The longer, the more statuses of one message are written at once."""
+STATUS_REST_RATIO, STATUS_REST_MAX_S = 12.0, 0.5
+"""The longer, the more statuses of one message are written at once, and told at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"
 LETTERS_GROUP = "message-dead-letters"
@@ -53,6 +53,7 @@ def build(app: App[MessageConfig]) -> None:
         group=STATUS_GROUP,
         topic=STATUS_UPDATES,
         handle=StatusConsumer(shared.messages, shared.letters, producer).handle,
+        rest_ratio=STATUS_REST_RATIO,
         rest_max_s=STATUS_REST_MAX_S,
     )
     Consumer(

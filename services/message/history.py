@@ -13,17 +13,17 @@ from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
-from pymongo import DESCENDING, UpdateOne
+from pymongo import DESCENDING
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.contracts.ids import new_id
 from services.message.cache import Cache
+from services.message.counts import Count, Counts
 from services.message.messages import Message
 from services.message.store import HOLDS_MESSAGE, MessageStore, to_document
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Mongo
-from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 APPENDS_MAX = 100
@@ -34,11 +34,8 @@ ROUNDS_MAX = 10
 HEADS_MAX = 20_000
 HEAD_AGE_MAX_S = 60.0
 """By then it shows if somebody changed the participants and died before the fence stood."""
-COUNT_PACE_S = 0.1
-"""Messages that come this close together are counted at once."""
 DUPLICATE_KEY = 11000
 _HEAD = {"seq": True, "message_count": True, "version": True}
-_log = log(__name__)
 
 
 class Entry(Struct, frozen=True):
@@ -70,26 +67,16 @@ class _Head(Struct, frozen=True):
     read_at: float
 
 
-class _Counted(Struct, frozen=True):
-    """What storing a message makes of its conversation."""
-
-    last: Message
-    message_count: int
-
-
 class History:
     """Stores new messages durably, each at a place of its own."""
 
     def __init__(self, mongo: Mongo, messages: MessageStore) -> None:
         self._mongo = mongo
         self._messages = messages
-        self._counting: asyncio.Task[None] | None = None
+        self._counts = Counts(mongo)
         self._heads: Cache[UUID, _Head] = Cache(HEADS_MAX)
         self._appends: Batches[Entry, Appended | None] = Batches(
             self._append_many, APPENDS_MAX, PACE_S
-        )
-        self._counts: Batches[Collection[_Counted], None] = Batches(
-            self._count_many, APPENDS_MAX, COUNT_PACE_S
         )
 
     async def append(self, message: Message, version: int | None = None) -> Appended | None:
@@ -102,8 +89,7 @@ class History:
 
     async def counted(self) -> None:
         """Return when what was stored here is counted in its conversations too, if it can be."""
-        if self._counting is not None:
-            await asyncio.wait([self._counting])
+        await self._counts.written()
 
     async def _append_many(self, entries: Sequence[Entry]) -> list[Appended | None]:
         outcomes: dict[int, Appended | None] = {}
@@ -159,17 +145,23 @@ class History:
         return heads | await self._read_heads(unknown)
 
     async def _read_heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
+        """Return the heads as they are stored, or further if more is known here than counted."""
         if not conversation_ids:
             return {}
-        await self.counted()
         query = {"_id": {"$in": list(conversation_ids)}}
         read_at = asyncio.get_running_loop().time()
         async with self._mongo.database() as database:
             found = database.conversations.find(query, _HEAD)
-            return {
+            read = {
                 one["_id"]: _Head(one["seq"], one["message_count"], one["version"], read_at)
                 async for one in found
             }
+        for conversation_id, head in read.items():
+            known = self._heads.get(conversation_id)
+            if known is not None and known.seq > head.seq:
+                seq, count = known.seq, known.message_count
+                read[conversation_id] = replace(head, seq=seq, message_count=count)
+        return read
 
     def _go_on(
         self,
@@ -185,16 +177,12 @@ class History:
         for message in stored:
             if message.conversation_id not in contested:
                 clean.setdefault(message.conversation_id, []).append(message)
-        counted = []
         for conversation_id, messages in clean.items():
             last = max(messages, key=lambda message: message.seq)
             head = heads[conversation_id]
             count = head.message_count + len(messages)
             self._heads.put(conversation_id, replace(head, seq=last.seq, message_count=count))
-            counted.append(_Counted(last, count))
-        if counted:
-            self._counting = asyncio.create_task(self._counts.add(counted), name="history-count")
-            self._counting.add_done_callback(_log_failure)
+            self._counts.note(conversation_id, Count(last.seq, count, last.accepted_at))
 
     async def _insert(self, placed: Mapping[int, Message]) -> set[int]:
         """Store messages in one write; return which of them an index refused."""
@@ -214,27 +202,6 @@ class History:
                 raise
             return {indexes[one["index"]] for one in details["writeErrors"]}
         return set()
-
-    async def _count_many(self, batches: Sequence[Collection[_Counted]]) -> list[None]:
-        """Write down where conversations stand; something was said in them again."""
-        latest = {one.last.conversation_id: one for batch in batches for one in batch}
-        updates = [
-            UpdateOne(
-                {"_id": conversation_id},
-                {
-                    "$max": {
-                        "seq": one.last.seq,
-                        "message_count": one.message_count,
-                        "last_activity_at": one.last.accepted_at,
-                    },
-                    "$unset": {"archived_at": ""},
-                },
-            )
-            for conversation_id, one in latest.items()
-        ]
-        async with self._mongo.database() as database:
-            await database.conversations.bulk_write(updates, ordered=False)
-        return [None] * len(batches)
 
     async def _settle(
         self, refused: Mapping[int, Message], heads: Mapping[UUID, _Head]
@@ -257,17 +224,16 @@ class History:
         return repeated, behind
 
     async def _recount(self, conversation_id: UUID) -> None:
-        """Bring a conversation up to the places that are taken in it."""
+        """Bring a conversation up to the places that are taken in it since it was counted last."""
         query = {"conversation_id": conversation_id}
         async with self._mongo.database() as database:
+            known = await database.conversations.find_one({"_id": conversation_id}, _HEAD)
             last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
-            if last is None:
+            if known is None or last is None:
                 return
-            up_to = {**query, "seq": {"$lte": last["seq"]}, **HOLDS_MESSAGE}
-            stands = {
-                "seq": last["seq"],
-                "message_count": await database.messages.count_documents(up_to),
-            }
+            since = {**query, "seq": {"$gt": known["seq"], "$lte": last["seq"]}, **HOLDS_MESSAGE}
+            new = await database.messages.count_documents(since)
+            stands = {"seq": last["seq"], "message_count": known["message_count"] + new}
             if "accepted_at" in last:
                 stands["last_activity_at"] = last["accepted_at"]
             await database.conversations.update_one({"_id": conversation_id}, {"$max": stands})
@@ -285,11 +251,6 @@ def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[in
         places[conversation_id] += 1
         placed[index] = replace(entry.message, seq=places[conversation_id])
     return placed
-
-
-def _log_failure(counting: asyncio.Task[None]) -> None:
-    if not counting.cancelled() and (error := counting.exception()) is not None:
-        _log.warning("history_not_counted", error=repr(error)[:200])
 
 
 def _overtaken() -> Unavailable:

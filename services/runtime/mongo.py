@@ -1,8 +1,6 @@
 """MongoDB: connected in the background, durable writes, a fair queue before the pool."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -40,6 +38,30 @@ def client_of(address: str) -> AsyncMongoClient[Document]:
     )
 
 
+class _Loan:
+    """The database for as long as a turn lasts."""
+
+    __slots__ = ("_database", "_turns")
+
+    def __init__(self, database: AsyncDatabase[Document], turns: asyncio.Semaphore) -> None:
+        self._database = database
+        self._turns = turns
+
+    async def __aenter__(self) -> AsyncDatabase[Document]:
+        if self._turns.locked():
+            try:
+                async with asyncio.timeout(TURN_TIMEOUT_S):
+                    await self._turns.acquire()
+            except TimeoutError:
+                raise Unavailable(NAME, "too many wait for it") from None
+        else:
+            await self._turns.acquire()
+        return self._database
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turns.release()
+
+
 class Mongo:
     """The platform's MongoDB database, for as long as a process lives."""
 
@@ -51,8 +73,7 @@ class Mongo:
         app.on_stop(NAME, self._close)
         app.spawn(NAME, self._connect(app.config))
 
-    @asynccontextmanager
-    async def database(self) -> AsyncIterator[AsyncDatabase[Document]]:
+    def database(self) -> "_Loan":
         """Lend the database in order of arrival, one pooled connection for each borrower.
 
         pymongo's pool serves its waiters in no order; the queue here is first in, first out.
@@ -60,15 +81,7 @@ class Mongo:
         """
         if self._client is None:
             raise Unavailable(NAME, "its address is not known yet")
-        try:
-            async with asyncio.timeout(TURN_TIMEOUT_S):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Unavailable(NAME, "too many wait for it") from None
-        try:
-            yield self._client[DATABASE]
-        finally:
-            self._turns.release()
+        return _Loan(self._client[DATABASE], self._turns)
 
     async def _connect(self, config: Config) -> None:
         address = config.mongodb_address or await self._app.discovery.address(NAME)

@@ -96,6 +96,7 @@ class Consumer:
         handle: Handle,
         assignments: Assignments | None = None,
         after: Sequence[asyncio.Event] = (),
+        rest_ratio: float = REST_RATIO,
         rest_max_s: float = REST_MAX_S,
     ) -> None:
         self._app = app
@@ -115,7 +116,7 @@ class Consumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
-        self._rest_max_s = rest_max_s
+        self._rest_ratio, self._rest_max_s = rest_ratio, rest_max_s
         # The library keeps the last assignment on the class, for all groups of a process alike.
         self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
@@ -185,8 +186,9 @@ class Consumer:
                 if started >= self._committed_at + COMMIT_EVERY_S:
                     await self._commit(consumer)
                     self._committed_at = started
-                if found:
-                    await asyncio.sleep(min(self._rest_max_s, REST_RATIO * (clock() - started)))
+                if found and sum(map(len, found.values())) < BATCH_RECORDS_MAX:
+                    rest_s = self._rest_ratio * (clock() - started)
+                    await asyncio.sleep(min(self._rest_max_s, rest_s))
         finally:
             await self._commit(consumer)
 
