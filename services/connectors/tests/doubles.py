@@ -1,16 +1,18 @@
 """Stand-ins for what surrounds the worker, the lanes and the webhooks, and rows to work on."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+from multidict import CIMultiDict
 
 from services.connectors.base import (
     Accepted,
+    Answer,
     Delivery,
     Echo,
     InboundMessage,
@@ -26,6 +28,16 @@ from services.contracts.status import Status
 from services.runtime.kafka.producer import Outgoing
 from services.runtime.unavailable import Unavailable
 
+TOLD: dict[str, Any] = {
+    "service_name": "connector",
+    "instance_id": "test",
+    "http_host": "127.0.0.1",
+    "http_port": 1,
+    "consul_http_addr": "127.0.0.1:1",
+    "internal_token": "x" * 16,
+    "channel": "test",
+}
+"""What a channel's connector is told beside its accounts."""
 LIMITS = Limits(account_per_s=1e6, account_burst=1000, recipient_interval_s=1e-6, recipient_burst=9)
 
 
@@ -62,6 +74,21 @@ class Clock:
     def __call__(self) -> float:
         """Return the time."""
         return self.now
+
+
+class OneAnswer:
+    """A provider that answers every request the same; keeps what it was asked."""
+
+    def __init__(self, status: int, body: object) -> None:
+        self.answer = Answer(status, CIMultiDict({"Retry-After": "7"}), msgspec.json.encode(body))
+        self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
+
+    async def call(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Answer as always."""
+        self.asked.append((method, path, headers, body))
+        return self.answer
 
 
 class Accounts:

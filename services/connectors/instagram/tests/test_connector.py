@@ -3,7 +3,6 @@
 import hmac
 import subprocess
 import sys
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -11,12 +10,13 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from services.connectors.base import Accepted, Answer, Delivery, SendError, Verdict
+from services.connectors.base import Accepted, Delivery, SendError, Verdict
 from services.connectors.instagram.config import Account, Config, random_account
 from services.connectors.instagram.connector import Instagram
 from services.connectors.instagram.errors import VERDICTS, send_error
 from services.connectors.instagram.simulator_nodes import Account as SimulatedAccount
 from services.connectors.instagram.tests.recorded import message, webhook
+from services.connectors.tests.doubles import TOLD, OneAnswer
 from services.contracts.status import Status
 from services.runtime.config import InvalidConfig, load
 
@@ -26,31 +26,10 @@ DELIVERY = Delivery(
 )
 
 
-class OneAnswer:
-    """Answers every request the same and keeps what it was asked."""
-
-    def __init__(self, status: int, body: object) -> None:
-        self.answer = Answer(status, CIMultiDict({"Retry-After": "7"}), msgspec.json.encode(body))
-        self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
-
-    async def call(
-        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None
-    ) -> Answer:
-        """Answer as always."""
-        self.asked.append((method, path, headers, body))
-        return self.answer
-
-
 def config(accounts: dict[str, Account], **options: Any) -> Config:
     """Return a configuration."""
     return Config(
-        service_name="connector",
-        instance_id="test",
-        http_port=1,
-        http_host="127.0.0.1",
-        consul_http_addr="127.0.0.1:1",
-        internal_token="x" * 16,
-        channel="test",
+        **TOLD,
         accounts=accounts,
         **options,
     )

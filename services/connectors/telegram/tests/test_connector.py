@@ -16,6 +16,7 @@ from services.connectors.base import (
 )
 from services.connectors.telegram.config import Config, random_account
 from services.connectors.telegram.connector import SECRET_HEADER, Telegram
+from services.connectors.tests.doubles import TOLD
 from services.contracts.status import Status
 
 ACCOUNT = random_account()
@@ -66,13 +67,7 @@ def connector(
     """Return a connector with one account, before a provider with these answers."""
     http = Answers(*(answers or ((200, SENT),)))
     config = Config(
-        service_name="connector",
-        instance_id="test",
-        http_port=1,
-        http_host="127.0.0.1",
-        consul_http_addr="127.0.0.1:1",
-        internal_token="x" * 16,
-        channel="test",
+        **TOLD,
         accounts={"main": ACCOUNT},
         webhook_url=webhook_url,
     )

@@ -15,6 +15,7 @@ from services.connectors.telegram import config as settings
 from services.connectors.telegram import simulator_deliveries
 from services.connectors.telegram.connector import Telegram
 from services.connectors.telegram.tests.simulated import ACCOUNTS, CHAT, MAIN, World, simulator
+from services.connectors.tests.doubles import TOLD
 from services.runtime.consul import Consul
 from services.runtime.discovery import Discovery
 
@@ -35,13 +36,7 @@ async def connector(
     if secret is not None:
         accounts["main"] = msgspec.structs.replace(accounts["main"], secret_token=secret)
     config = settings.Config(
-        service_name="connector",
-        instance_id="test",
-        http_port=1,
-        http_host="127.0.0.1",
-        consul_http_addr="127.0.0.1:1",
-        internal_token="x" * 16,
-        channel="telegram",
+        **TOLD,
         accounts=accounts,
         webhook_url=webhook_url,
     )

@@ -2,7 +2,6 @@
 
 import hmac
 import json
-from collections.abc import Mapping
 from hashlib import sha256
 
 import msgspec
@@ -11,13 +10,13 @@ from multidict import CIMultiDict
 
 from services.connectors.base import (
     Accepted,
-    Answer,
     Delivery,
     InboundMessage,
     SendError,
     StatusUpdate,
     Verdict,
 )
+from services.connectors.tests.doubles import TOLD, OneAnswer
 from services.connectors.whatsapp.config import Config, random_account
 from services.connectors.whatsapp.connector import WhatsApp
 from services.connectors.whatsapp.errors import VERDICTS
@@ -33,32 +32,11 @@ DELIVERY = Delivery(
 )
 
 
-class OneAnswer:
-    """Answers every request the same and keeps what it was asked."""
-
-    def __init__(self, status: int, body: object) -> None:
-        self.answer = Answer(status, CIMultiDict({"Retry-After": "7"}), msgspec.json.encode(body))
-        self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
-
-    async def call(
-        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None
-    ) -> Answer:
-        """Answer as always."""
-        self.asked.append((method, path, headers, body))
-        return self.answer
-
-
 def connector(status: int = 200, body: object = None) -> tuple[WhatsApp, OneAnswer]:
     """Return a connector with one account, before a provider with one answer."""
     http = OneAnswer(status, body)
     config = Config(
-        service_name="connector",
-        instance_id="test",
-        http_port=1,
-        http_host="127.0.0.1",
-        consul_http_addr="127.0.0.1:1",
-        internal_token="x" * 16,
-        channel="test",
+        **TOLD,
         accounts={"main": ACCOUNT},
     )
     return WhatsApp(config, http), http
