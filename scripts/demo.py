@@ -48,7 +48,7 @@ async def main() -> int:
             return 1
     console.print(
         f"[green]{len(channels)} channels, both directions, and a group across them: "
-        "delivered as shown.[/green]"
+        "delivered and answered as shown.[/green]"
     )
     return 0
 
@@ -84,20 +84,13 @@ async def converse(platform: Platform, channel: dict[str, Any]) -> None:
         f"{last} of the agent's message", lambda: reached(api, sent["message_id"], last)
     )
     show("agent -> customer", text, status)
+    require_no_other(status, {name: channel["capabilities"]["receipts"]})
     received = await received_once(provider, address, text)
 
     reply = f"Thank you! 🎉 ({secrets.token_hex(4)})"
-    account = channel["accounts"][0]["account"]
-    written = {
-        "account": account,
-        "from": address,
-        "name": "Bruno",
-        "text": reply,
-        "reply_to": received,
-    }
-    await provider.post("messages", written)
+    await answer(provider, channel, address, reply, received)
     arrived = await until(
-        "The customer's reply in the conversation", lambda: inbound(api, conversation, reply)
+        "The customer's reply in the conversation", find(api, conversation, reply)
     )
     if arrived["sender_id"] != customer:
         raise DemoFailed("The reply came from somebody else than who wrote it.")
@@ -108,7 +101,7 @@ async def converse(platform: Platform, channel: dict[str, Any]) -> None:
 
 
 async def gather(platform: Platform, channels: list[dict[str, Any]]) -> None:
-    """Let an agent write once to a group with a customer on every channel."""
+    """Let an agent write once to a group with a customer on every channel, and each answer."""
     api = platform.api
     agent = (await api.create("users", {"kind": "AGENT", "name": "Ada"}))["user_id"]
     addresses = {channel["channel"]: some_address() for channel in channels}
@@ -122,11 +115,21 @@ async def gather(platform: Platform, channels: list[dict[str, Any]]) -> None:
         "The last receipt of each channel", lambda: all_reached(api, sent["message_id"], last)
     )
     console.print(f"  agent -> {len(customers)} customers  {text}")
+    require_no_other(status, {c["channel"]: c["capabilities"]["receipts"] for c in channels})
     for delivery in status["deliveries"]:
         name = delivery["channel"]
-        await received_once(await platform.provider(name), addresses[name], text)
         console.print(f"    {name:10} {' -> '.join(e['status'] for e in delivery['history'])}")
     console.print(f"    together {status['status']}")
+    for channel in channels:
+        name = channel["channel"]
+        provider, address = await platform.provider(name), addresses[name]
+        received = await received_once(provider, address, text)
+        reply = f"Hello from {name} ({secrets.token_hex(4)})"
+        await answer(provider, channel, address, reply, received)
+        arrived = await until(f"The reply from {name} in the group", find(api, conversation, reply))
+        if arrived["channel"] != name:
+            raise DemoFailed(f"What came from {name} is marked with {arrived['channel']}.")
+        console.print(f"  customer -> group  {reply}, marked {arrived['channel']}")
 
 
 async def send(api: Api, conversation: str, sender: str, text: str) -> dict[str, Any]:
@@ -137,6 +140,28 @@ async def send(api: Api, conversation: str, sender: str, text: str) -> dict[str,
         raise DemoFailed(f"The message was answered {status}: {answer}")
     accepted: dict[str, Any] = answer
     return accepted
+
+
+async def answer(
+    provider: Provider, channel: dict[str, Any], address: str, text: str, received: str
+) -> None:
+    """Let a customer reply to a message that they received."""
+    written = {
+        "account": channel["accounts"][0]["account"],
+        "from": address,
+        "name": "Bruno",
+        "text": text,
+        "reply_to": received,
+    }
+    await provider.post("messages", written)
+
+
+def require_no_other(status: dict[str, Any], receipts: dict[str, list[str]]) -> None:
+    """Raise DemoFailed when a delivery shows what its channel's provider never tells."""
+    for delivery in status["deliveries"]:
+        told = {event["status"] for event in delivery["history"]} - {"PENDING"}
+        if told != set(receipts[delivery["channel"]]):
+            raise DemoFailed(f"{delivery['channel']} shows {told} instead of its receipts.")
 
 
 async def reached(api: Api, message_id: str, wanted: str) -> dict[str, Any] | None:
@@ -158,6 +183,11 @@ async def inbound(api: Api, conversation: str, text: str) -> dict[str, Any] | No
     """Return the message with this text from the conversation's history."""
     _, body, _ = await api.call("GET", f"/conversations/{conversation}/messages?order=desc")
     return next((item for item in body["items"] if item["content"] == text), None)
+
+
+def find(api: Api, conversation: str, text: str) -> Callable[[], Awaitable[dict[str, Any] | None]]:
+    """Return a look for a message with this text."""
+    return lambda: inbound(api, conversation, text)
 
 
 async def received_once(provider: Provider, address: str, text: str) -> str:
