@@ -17,7 +17,7 @@ from chaos.adapters.nomad import Nomad
 from chaos.adapters.processes import Process
 from chaos.adapters.provider import Provider
 from chaos.adapters.toxiproxy import Toxiproxy
-from chaos.waiting import until
+from chaos.waiting import SLOW_POLL_S, until
 
 VERIFY_DEADLINE_S = 30.0
 _OWN_NAMESPACE = 'umount -l /sys/fs/cgroup 2>/dev/null; exec "$@"'
@@ -73,7 +73,7 @@ class StartJob(Undo, frozen=True, tag="start-job"):
         async def runs() -> bool:
             return bool(await nomad.running(job))
 
-        await until(f"the start of {job}", runs, VERIFY_DEADLINE_S)
+        await until(f"the start of {job}", runs, VERIFY_DEADLINE_S, poll_s=SLOW_POLL_S)
 
 
 class Cure(Undo, frozen=True, tag="cure"):
@@ -145,7 +145,7 @@ class StartAgent(Undo, frozen=True, tag="start-agent"):
         if not await answers():
             wrapped = ["unshare", "-m", "sh", "-c", _OWN_NAMESPACE, "sh", *self.command]
             _launch(wrapped, self.folder, self.log)
-        await until(f"the answer of {self.url}", answers, VERIFY_DEADLINE_S)
+        await until(f"the answer of {self.url}", answers, VERIFY_DEADLINE_S, poll_s=SLOW_POLL_S)
 
 
 def _launch(command: Sequence[str], folder: str, log: str) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 POLL_S = 0.05
+SLOW_POLL_S = 0.25
+"""For what takes seconds, is not measured, and costs the machine something to ask for."""
 
 
 class Late(Exception):  # noqa: N818 - a sentence about what did not happen

@@ -4,7 +4,7 @@ from chaos.adapters.nomad import DeployFailed
 from chaos.faults.fault import Fault
 from chaos.stage import NotConfirmed, Stage, Target
 from chaos.units import Seconds
-from chaos.waiting import Late, until
+from chaos.waiting import SLOW_POLL_S, Late, until
 
 
 class Deploy(Fault, frozen=True, kw_only=True, tag="deploy"):
@@ -33,6 +33,8 @@ class Deploy(Fault, frozen=True, kw_only=True, tag="deploy"):
                 return await nomad.deployed(job)
 
             try:
-                await until(f"the deployment of {target.job}", deployed, self.patience)
+                await until(
+                    f"the deployment of {target.job}", deployed, self.patience, poll_s=SLOW_POLL_S
+                )
             except (Late, DeployFailed) as error:
                 raise NotConfirmed(str(error)) from error

@@ -4,7 +4,7 @@ from chaos.adapters.nomad import NoSuchJob
 from chaos.faults.fault import Fault
 from chaos.stage import NotConfirmed, Refused, Stage, Target
 from chaos.undo import AnyUndo, StartJob
-from chaos.waiting import Late, until
+from chaos.waiting import SLOW_POLL_S, Late, until
 
 STOP_DEADLINE_S = 30.0
 
@@ -38,6 +38,6 @@ class Down(Fault, frozen=True, kw_only=True, tag="down"):
                 return not await nomad.running(job)
 
             try:
-                await until(f"the end of {target.job}", ended, STOP_DEADLINE_S)
+                await until(f"the end of {target.job}", ended, STOP_DEADLINE_S, poll_s=SLOW_POLL_S)
             except Late as error:
                 raise NotConfirmed(str(error)) from error

@@ -7,7 +7,7 @@ from chaos.adapters.toxiproxy import NoProxy
 from chaos.faults.fault import Fault
 from chaos.stage import NotConfirmed, Refused, Stage, Target
 from chaos.undo import AnyUndo, Cure
-from chaos.waiting import Late, until
+from chaos.waiting import SLOW_POLL_S, Late, until
 
 Direction = Literal["both", "upstream", "downstream"]
 TRAFFIC_DEADLINE_S = 10.0
@@ -35,7 +35,9 @@ class Link(Fault, frozen=True, kw_only=True):
             return await toxiproxy.carried(link) > before
 
         try:
-            await until(f"traffic through the proxy {link}", flows, TRAFFIC_DEADLINE_S)
+            await until(
+                f"traffic through the proxy {link}", flows, TRAFFIC_DEADLINE_S, poll_s=SLOW_POLL_S
+            )
         except Late as error:
             raise Refused(f"{error}: links are not proxied, or nobody uses this one") from error
         what = f"the link {link} ({self.direction})"
