@@ -23,7 +23,8 @@ pytestmark = pytest.mark.cluster
 
 CASES = 2_000
 EXAMPLES_PER_OPERATION = 40
-TIME_MAX_S = 90
+TIME_MAX_S = 240
+"""Far more than it takes; what counts is how much was asked."""
 ACCEPTED_SHARE_MIN = 0.3
 APPEARS_DEADLINE_S = 10.0
 POLL_S = 0.05
@@ -200,6 +201,7 @@ def test_the_api_keeps_to_its_description(seeds: Seeds) -> None:
         count for status, count in statuses.items() if status < HTTPStatus.MULTIPLE_CHOICES
     )
     assert accepted >= ACCEPTED_SHARE_MIN * statuses.total(), summary
+    assert statuses.total() >= CASES, summary
 
 
 def described(schema: BaseSchema) -> set[str]:
