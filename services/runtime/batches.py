@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+PACE_RATIO = 4.0
+"""Writes begin so many times apart what the last one took: the busier the store and the machine
+are, the more items share the next."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -11,8 +14,9 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Hands items to a writer, many at a time; who comes while it writes waits for the next.
 
-    Whoever is first in line writes for those behind, so there is no task to own. Writes begin at
-    least `pace_s` apart: an item alone is written at once, a stream of them shares its writes.
+    Writes begin a pace apart that goes by how long they take, and is `pace_s` at most. The first
+    item after a rest waits `gather_s` for company. A write is nobody's: who gives up waiting
+    spoils it for none of the others.
     """
 
     def __init__(
@@ -20,37 +24,54 @@ class Batches(Generic[T, R]):
         write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         items_max: int,
         pace_s: float = 0.0,
+        *,
+        gather_s: float = 0.0,
     ) -> None:
         self._write = write
         self._items_max = items_max
         self._pace_s = pace_s
+        self._gather_s = gather_s
         self._next_at = 0.0
-        self._turn = asyncio.Lock()
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def add(self, item: T) -> R:
         """Return the writer's result for an item once its batch is written."""
-        outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, outcome))
-        async with self._turn:
-            while not outcome.done():
+        if self._writing is None:
+            self._next_at = max(self._next_at, loop.time() + self._gather_s)
+            self._writing = loop.create_task(self._write_all(loop.time), name="batches")
+        return await outcome
+
+    async def _write_all(self, clock: Callable[[], float]) -> None:
+        try:
+            while self._waiting:
+                if (
+                    len(self._waiting) < self._items_max
+                    and (early_s := self._next_at - clock()) > 0
+                ):
+                    await asyncio.sleep(early_s)
+                started = clock()
                 await self._flush()
-        return outcome.result()
+                self._next_at = started + min(self._pace_s, PACE_RATIO * (clock() - started))
+        finally:
+            self._writing = None
 
     async def _flush(self) -> None:
-        clock = asyncio.get_running_loop().time
-        if (early_s := self._next_at - clock()) > 0 and len(self._waiting) < self._items_max:
-            await asyncio.sleep(early_s)
-        self._next_at = clock() + self._pace_s
         batch = self._waiting[: self._items_max]
         del self._waiting[: self._items_max]
         try:
             results = await self._write([item for item, _ in batch])
+            written = list(zip(batch, results, strict=True))
         except BaseException as error:
             for _, outcome in batch:
-                outcome.set_exception(error)
+                if not outcome.done():
+                    outcome.set_exception(error)
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, outcome), result in zip(batch, results, strict=True):
-            outcome.set_result(result)
+        for (_, outcome), result in written:
+            if not outcome.done():
+                outcome.set_result(result)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -56,3 +57,30 @@ async def test_who_gives_up_holds_nobody_up() -> None:
     writer.go.set()
     assert [await first, await last] == [2, 6]
     assert writer.batches == [[1], [2], [3]]
+
+
+async def test_the_first_waits_for_company() -> None:
+    """Who comes a little later than the first after a rest shares its write."""
+    writer = Writer()
+    writer.go.set()
+    batches = Batches(writer.write, 10, gather_s=0.05)
+    first = asyncio.create_task(batches.add(1))
+    await asyncio.sleep(0.001)
+    assert [await batches.add(2), await first] == [4, 2]
+    assert writer.batches == [[1, 2]]
+
+
+async def test_writes_are_as_far_apart_as_they_are_slow() -> None:
+    """The next waits a few times as long as the last took, and no longer than the pace."""
+    starts: list[float] = []
+    clock = asyncio.get_running_loop().time
+
+    async def write(items: Sequence[int]) -> list[int]:
+        starts.append(clock())
+        await asyncio.sleep(0.02)
+        return list(items)
+
+    batches = Batches(write, 10, 0.03)
+    for number in range(3):
+        await batches.add(number)
+    assert all(later - earlier >= 0.03 for earlier, later in pairwise(starts))
