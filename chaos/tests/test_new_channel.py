@@ -133,6 +133,7 @@ async def test_it_says_what_it_can(platform: Platform, pager: Provider) -> None:
     assert shown["enabled"]
     assert shown["capabilities"]["receipts"] == ["SENT", "DELIVERED"]
     assert shown["capabilities"]["text_length_max"] == 160
+    assert (shown["quota"]["account_per_s"], shown["quota"]["profile"]) == (20, "high-quota")
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def connector(status: int = 200, body: object = None) -> tuple[WhatsApp, OneAnsw
     return WhatsApp(config, http), http
 
 
+def test_the_channel_says_what_it_can() -> None:
+    """Every step is told, and a number is the same person for every account."""
+    assert (WhatsApp.name, WhatsApp.account_scoped) == ("WHATSAPP", False)
+    assert WhatsApp.capabilities.receipts == (Status.SENT, Status.DELIVERED, Status.READ)
+
+
 async def test_a_text_is_sent_as_documented() -> None:
     """The request has the documented shape, our reference, the reply context and the token."""
     channel, http = connector(200, {"messages": [{"id": "wamid.1"}]})
