@@ -1,5 +1,7 @@
 """Typed routes over a real socket: what is refused, with which code and field."""
 
+import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
@@ -9,11 +11,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import Meta, Struct, field
+from yarl import URL
 
 from services.contracts.problems import CATALOGUE
 from services.runtime.health import Health
 from services.runtime.http.routes import Text, endpoint, routes_of
-from services.runtime.http.server import create, internal_guard
+from services.runtime.http.server import BODY_SIZE_MAX_BYTES, create, internal_guard
 
 TOKEN = "a-token-of-this-test"
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
@@ -130,6 +133,29 @@ async def test_a_body_that_is_not_in_its_encoding_is_refused(
         problem = await answer.json()
     assert (answer.status, problem["code"]) == (400, "invalid_json")
     assert answer.content_type == "application/problem+json"
+
+
+async def test_a_body_that_grows_too_large_is_refused(
+    base: str, session: aiohttp.ClientSession
+) -> None:
+    """The limit is on what a body is when unpacked, though all of it came at once."""
+    headers = {**HEADERS, "Content-Encoding": "gzip"}
+    for length, status in ((9_000, 202), (BODY_SIZE_MAX_BYTES + 1, 413), (50_000_000, 413)):
+        packed = gzip.compress(b'{"content":"a"}'.ljust(length))
+        async with session.post(f"{base}/items", data=packed, headers=headers) as answer:
+            assert answer.status == status
+
+
+async def test_a_body_that_does_not_arrive_is_refused(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who announces more than they send is answered all the same."""
+    monkeypatch.setattr("services.runtime.http.server.BODY_TIMEOUT_S", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(base).port)
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    writer.write(f"POST /items HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 9\r\n\r\n{{".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+    writer.close()
 
 
 async def test_text_is_kept_exactly(base: str, session: aiohttp.ClientSession) -> None:
