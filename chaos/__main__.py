@@ -11,7 +11,6 @@ from typing import Annotated
 import aiohttp
 import typer
 import uvloop
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
@@ -19,7 +18,7 @@ from typer.exceptions import TyperException
 from chaos import archive, safety, scenario
 from chaos.campaign import REFUSED, Campaign, Options, preflight, stage_of
 from chaos.clock import Clock
-from chaos.progress import Progress
+from chaos.progress import Output, Progress
 from chaos.recorder import Recorder
 from chaos.report import index, page, summary
 from chaos.results import Results
@@ -29,7 +28,7 @@ from chaos.units import show
 from chaos.verdicts import EXIT_BAD_ARGUMENTS, EXIT_CODES, EXIT_CRASHED, Valid, overall
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-console = Console(highlight=False)
+console = Output(highlight=False)
 INTERRUPTIONS_MAX = 2
 """The first Ctrl-C ends one scenario, the second one all of them."""
 Repeats = Annotated[int | None, typer.Option("--repeats", "-n", min=1, help="How often.")]

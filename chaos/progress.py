@@ -1,5 +1,7 @@
 """Live progress: one line that changes on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -15,11 +17,22 @@ REFRESHED_PER_S = 4.0
 OBSERVATIONS_SHOWN = 2
 
 
+class Output(Console):
+    """Standard output, which may lose its reader in the middle of a campaign."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more and go on: Rich would end the process with the code of a broken promise."""
+        self.quiet = True
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, sys.stdout.fileno())
+        os.close(nobody)
+
+
 class Progress:
     """Tells what a campaign does; it never raises into it."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or Output(highlight=False)
         self._status: Status | None = None
         self._phase = ""
         self._began_at = 0.0

@@ -1,6 +1,9 @@
 """The command line: what is typed, what is answered, and the exit codes."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +255,26 @@ def test_a_report_that_fails_changes_no_exit_code(
     assert all(line.endswith(f"could not be written {reason}") for line in told)
     unused = typed == ["kill-router"] and broken.endswith("markdown")
     assert bool(told) is not unused
+
+
+@pytest.mark.parametrize(("typed", "code"), [("list", 0), ("baseline", 2), ("kil-router", 254)])
+def test_nobody_who_listens_is_no_broken_promise(tmp_path: Path, typed: str, code: int) -> None:
+    """A reader of the output that has gone, as `head` does, changes no exit code."""
+    script = (
+        "import sys; from pathlib import Path; from chaos import __main__ as command, safety; "
+        "safety.folder = lambda: Path(sys.argv[1]); sys.exit(command.main(sys.argv[2:]))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(  # noqa: S603 - the suite itself
+        [sys.executable, "-c", script, tmp_path, typed],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=Path(command.__file__).parents[1],
+        check=False,
+    )
+    os.close(writer)
+    assert result.returncode == code, result.stderr.decode()
 
 
 def test_a_crash_of_the_harness_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
