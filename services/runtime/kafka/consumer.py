@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,7 @@ class _Turns(Assignments):
 
     def __init__(self) -> None:
         self.now = _Turn()
+        self._begun = asyncio.Event()
 
     def revoked(self) -> None:
         """Forget what was done."""
@@ -75,6 +77,14 @@ class _Turns(Assignments):
     def assigned(self, partitions: frozenset[int]) -> None:
         """Begin with these partitions."""
         self.now = _Turn(set(partitions))
+        self._begun.set()
+
+    async def rest(self, rest_s: float) -> None:
+        """Wait for so long, but not when new partitions have come: they have waited enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rest_s):
+                await self._begun.wait()
+        self._begun.clear()
 
 
 class Consumer:
@@ -163,6 +173,7 @@ class Consumer:
             self._member.attach(consumer)
             try:
                 await topics.ensure(address, [self._topic])
+                await self._app.lifelines.gathered()
                 await consumer.start()
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("kafka_not_reached", error=repr(error))
@@ -188,7 +199,7 @@ class Consumer:
                     self._committed_at = started
                 if found and sum(map(len, found.values())) < BATCH_RECORDS_MAX:
                     rest_s = self._rest_ratio * (clock() - started)
-                    await asyncio.sleep(min(self._rest_max_s, rest_s))
+                    await self._turns.rest(min(self._rest_max_s, rest_s))
         finally:
             await self._commit(consumer)
 

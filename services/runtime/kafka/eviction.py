@@ -26,6 +26,7 @@ EVICTION_CONNECTION = 2
 CONNECT_TIMEOUT_S = 1.0
 EVICT_TIMEOUT_S = 3.0
 COMMIT_GRACE_S = 0.1
+HASTEN_MAX, HASTEN_EVERY_S = 15, 0.02
 
 _log = log(__name__)
 
@@ -167,14 +168,22 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             metrics.evictions.labels(self.group, "failed").inc()
             _log.error("eviction_failed", group=self.group, peer=peer, exc_info=error)
 
-    async def hasten(self) -> None:
-        """Ask the coordinator whether a rebalance has begun, ahead of the next heartbeat."""
-        coordinator = self._coordinator
-        if coordinator is None or self.joining or self._hastening:
+    async def hasten(self, *, expected: bool) -> None:
+        """Ask the coordinator whether a rebalance has begun, ahead of the next heartbeat.
+
+        Again and again for a moment where one is expected: whoever says that it joins may say so
+        before the coordinator has heard of it.
+        """
+        if self._hastening:
             return
         self._hastening = True
         try:
-            await coordinator._do_heartbeat()  # noqa: SLF001
+            for _ in range(HASTEN_MAX if expected else 1):
+                coordinator = self._coordinator
+                if coordinator is None or self.joining:
+                    return
+                await coordinator._do_heartbeat()  # noqa: SLF001
+                await asyncio.sleep(HASTEN_EVERY_S)
         except KafkaError as error:
             # The heartbeat proper meets it too, and there it ends the consumer.
             _log.info("heartbeat_failed", group=self.group, error=repr(error))

@@ -78,8 +78,8 @@ class Member(Protocol):
     async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
         """Make the group go on without a member that is dead."""
 
-    async def hasten(self) -> None:
-        """Ask at once whether a rebalance has begun."""
+    async def hasten(self, *, expected: bool) -> None:
+        """Ask at once whether a rebalance has begun, and some more where one is expected."""
 
 
 class _Line(asyncio.Protocol):
@@ -156,6 +156,11 @@ class _Peer:
         self.called = asyncio.Event()
         """Set when it has dialled us, so that it must be there."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether lifelines stand both ways, or cannot."""
+        return self.absent or not self.passing or (self.connected and self.called.is_set())
+
 
 class Lifelines:
     """The lifelines of one process; without a port for them there are none and nobody evicts."""
@@ -179,6 +184,7 @@ class Lifelines:
         self._evicting = True
         self._told: tuple[Membership, ...] | None = None
         self._hello = b""
+        self._moved = asyncio.Event()
 
     @property
     def peers(self) -> list[Hello]:
@@ -202,6 +208,15 @@ class Lifelines:
         hello = self._what_to_say()
         for line in tuple(self._audience):
             line.say(hello)
+
+    async def gathered(self) -> None:
+        """Return when all peers can hear us, that we join a group say, or did not come in time."""
+        wait_s = 0.0 if self._config.lifeline_port is None else ANSWER_TIMEOUT_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while not (self._peers_known and all(p.settled for p in self._peers.values())):
+                    self._moved.clear()
+                    await self._moved.wait()
 
     async def close(self) -> None:
         """Say what is left to say and end all lifelines."""
@@ -258,6 +273,7 @@ class Lifelines:
             line.close()
         elif hello.boot != self.boot:
             self._meet((hello.host, hello.port)).called.set()
+            self._moved.set()
 
     async def _watch_peers(self) -> None:
         service = f"{self._config.service_name}{SERVICE_SUFFIX}"
@@ -269,6 +285,7 @@ class Lifelines:
                 peer.listed = peer.address in passing
                 peer.passing = passing.get(peer.address, False)
             self._peers_known = True
+            self._moved.set()
 
     async def _watch_switch(self) -> None:
         folder = "chat4all/config/common/"
@@ -301,6 +318,7 @@ class Lifelines:
                 wait_s = RETRY_MIN_S
                 metrics.lifeline_peers.inc()
                 peer.connected = True
+                self._moved.set()
                 try:
                     await line.closed.wait()
                 finally:
@@ -330,6 +348,7 @@ class Lifelines:
                 await line.answered.wait()
         except ConnectionRefusedError:
             peer.absent = True
+            self._moved.set()
             self._gone(peer, "refused")
             return None
         except (OSError, TimeoutError):
@@ -353,7 +372,7 @@ class Lifelines:
         groups = {m.group for one in (before, hello) if one for m in one.memberships}
         for member in self._members:
             if member.group in groups:
-                self._spawn("hasten", member.hasten())
+                self._spawn("hasten", member.hasten(expected=_joining(hello)))
 
     def _gone(self, peer: _Peer, how: str) -> None:
         """Have the memberships evicted that a process died with."""
