@@ -108,17 +108,16 @@ class StoppingTransport:
             raise BlockingIOError(f"The kernel took {taken} of {len(data)} bytes.")
 
 
-class StoppingRequest(http._LeasedRequest):
-    """A request to the provider, with points around the look at its lease."""
+class StoppingHttp(http.ProviderHttp):
+    """The way to the provider, with points around the look at the lease."""
 
-    async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        """Send a request; one without a lease is a check of credentials and meets no point."""
-        lease = http.current.get()
-        if lease is not None and lease.ends_at < float("inf"):
+    def _write(self, protocol: Any, request: bytes, lease: http.Lease) -> None:
+        """Write a request; one without a lease is a check of credentials and meets no point."""
+        if lease.ends_at < float("inf"):
             point.reach("connected")
-            if not isinstance(conn.protocol.transport, StoppingTransport):
-                conn.protocol.transport = StoppingTransport(conn.protocol.transport)
-        return await super().send(conn)
+            if not isinstance(protocol.transport, StoppingTransport):
+                protocol.transport = StoppingTransport(protocol.transport)
+        super()._write(protocol, request, lease)
 
 
 class StoppingOutcomes(Outcomes):
@@ -246,7 +245,7 @@ def _prepare(orders: Orders, wire: Wire) -> None:
     parts = cast("Any", wiring)
     parts.Ledger, parts.Outcomes = StoppingLedger, StoppingOutcomes
     parts.Producer, parts.Consumer = partial(Told, wire), partial(Given, wire)
-    cast("Any", http)._LeasedRequest = StoppingRequest
+    parts.ProviderHttp = StoppingHttp
     http.LEASE_S = orders.lease_s
     cast("Any", worker).CLAIM_BOUND_S = orders.retry_bound_s
     housekeeping.EVERY_S = HOUSEKEEPING_EVERY_S
