@@ -16,6 +16,9 @@ from services.runtime.postgres import Pool, Postgres
 
 CLAIM_BOUND_S = 2 * LEASE_S + 0.5
 """After this long no byte of a claimed send can still be written: twice the lease and a margin."""
+PENDING, SENDING = "pending", "sending"
+"""As parameters of statements that know their rows: said there, it would be the condition of an
+index of all unfinished rows, which is then read from end to end while it is small."""
 BATCH_MAX = 100
 PACE_S = 0.08
 """On a busy machine claims that come this close together share a write."""
@@ -177,7 +180,7 @@ class Ledger:
             from unnest($3::uuid[], $4::uuid[], $5::smallint[], $6::bigint[], $7::uuid[])
                 as c (message_id, recipient_id, part, epoch, attempt_id), ledger.partition_owner o
             where d.message_id = c.message_id and d.recipient_id = c.recipient_id
-                and d.channel = $1 and d.part = c.part and d.state = 'pending'
+                and d.channel = $1 and d.part = c.part and d.state = $8
                 and o.channel = d.channel and o.partition = d.partition
                 and o.epoch = c.epoch and o.owner = $2
             returning d.attempt_id
@@ -189,6 +192,7 @@ class Ledger:
             [claim.row.part for claim in claims],
             [claim.epoch for claim in claims],
             [claim.attempt_id for claim in claims],
+            PENDING,
         )
         won = {row["attempt_id"] for row in rows}
         return [claim.attempt_id in won for claim in claims]
@@ -209,7 +213,7 @@ class Ledger:
                         'at', clock_timestamp(), 'code', $7, 'detail', $8::text) end,
                 next_attempt_at = clock_timestamp() + $6 * interval '1 second'
             where message_id = $1 and recipient_id = $2 and channel = $3 and part = $4
-                and attempt_id = $5 and state = 'sending'
+                and attempt_id = $5 and state = $9
             """,
             row.message_id,
             row.recipient_id,
@@ -219,6 +223,7 @@ class Ledger:
             wait_s,
             failure.code if failure else None,
             failure.detail if failure else None,
+            SENDING,
         )
         return str(done) == "UPDATE 1"
 
