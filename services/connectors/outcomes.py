@@ -11,13 +11,14 @@ from services.connectors.base import StatusUpdate
 from services.connectors.parts import Part, Standing, combine
 from services.connectors.rows import Report, Row, Settled, Taken
 from services.contracts.records import Attempt, Reason
-from services.contracts.status import OUTCOME_UNKNOWN
+from services.contracts.status import OUTCOME_UNKNOWN, Status, rank
 from services.runtime.batches import Batches
 from services.runtime.postgres import Pool, Postgres
 
 BATCH_MAX = 100
 GATHER_S, PACE_S = 0.005, 0.08
 """Results that come this close together share a write, on a busy machine the latter."""
+_SENT = rank(Status.SENT)
 EARLIER_PART_FAILED = "earlier_part_failed"
 
 _REPORT = (
@@ -283,7 +284,9 @@ def _part(row: Any) -> Part:
 
 
 def _report(row: Any) -> Report:
-    alone = combine([_part(row)])
+    # As all ends that are good do; only what went wrong needs to be looked at more closely.
+    is_sent = row["state"] == "sent" and row["proven"] <= _SENT
+    alone = Standing(Status.SENT, row["replay_no"]) if is_sent else combine([_part(row)])
     return Report(
         message_id=row["message_id"],
         recipient_id=row["recipient_id"],

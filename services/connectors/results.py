@@ -16,14 +16,14 @@ class Results:
     def __init__(self, outcomes: Outcomes, reporter: Reporter, channel: str) -> None:
         self._outcomes = outcomes
         self._reporter = reporter
-        self._channel = channel
+        self._sent = metrics.delivery_stage.labels("sent", channel)
 
     async def accepted(self, row: Row, attempt_id: UUID, provider_id: str) -> None:
         """The provider took the message."""
         await self._reporter.put(await self._outcomes.accepted(row, attempt_id, provider_id))
         if row.replay_no == 0:
             age = datetime.now(UTC) - row.accepted_at
-            metrics.delivery_stage.labels("sent", self._channel).observe(age.total_seconds())
+            self._sent.observe(age.total_seconds())
 
     async def refused(self, row: Row, attempt_id: UUID, reason: Reason) -> None:
         """The message will not be delivered."""

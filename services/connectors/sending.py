@@ -1,8 +1,7 @@
 """Leave to send: an account that is accepted, a provider that is well, a limit that is not met."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 
 from services.connectors.accounts import Accounts
 from services.connectors.base import Connector
@@ -60,9 +59,15 @@ class Sending:
         state = self._states[account]
         state.quiet_until = max(state.quiet_until, self._clock() + seconds)
 
-    @asynccontextmanager
-    async def turn(self, row: Row) -> AsyncIterator[Breaker]:
-        """Wait until a delivery may be attempted; lend the breaker, which is told what came of it.
+    def turn(self, row: Row) -> "_Turn":
+        """Return a context in which a delivery may be attempted.
+
+        Entering it waits for that, and lends the breaker, which is told what came of it.
+        """
+        return _Turn(self, row)
+
+    async def admit(self, row: Row) -> Breaker:
+        """Wait until a delivery may be attempted; `dismiss` is to be called after it.
 
         At the gate one waits for all: what holds back an account is the same for each of its
         deliveries, and they pass in the order in which they came.
@@ -72,14 +77,21 @@ class Sending:
         if account.limits is not None:
             while (pause_s := account.limits.take_to(row.address)) > 0:  # noqa: ASYNC110 - a time
                 await asyncio.sleep(pause_s)
-        async with account.turns:
+        await account.turns.acquire()
+        try:
             async with account.gate:
                 await self._pass(row.account, account)
                 await account.breaker.admit()
-            try:
-                yield account.breaker
-            finally:
-                account.breaker.left()
+        except BaseException:
+            account.turns.release()
+            raise
+        return account.breaker
+
+    def dismiss(self, row: Row) -> None:
+        """Let another take the place of a delivery whose attempt is over."""
+        account = self._states[row.account]
+        account.breaker.left()
+        account.turns.release()
 
     async def _pass(self, name: str, account: _Account) -> None:
         while True:
@@ -90,3 +102,19 @@ class Sending:
             if pause_s <= 0:
                 return
             await asyncio.sleep(pause_s)
+
+
+class _Turn:
+    """A delivery's turn; a class, because generators cost more, and there is one for each."""
+
+    __slots__ = ("_row", "_sending")
+
+    def __init__(self, sending: Sending, row: Row) -> None:
+        self._sending = sending
+        self._row = row
+
+    async def __aenter__(self) -> Breaker:
+        return await self._sending.admit(self._row)
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._sending.dismiss(self._row)

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -84,6 +83,7 @@ class Worker:
         self._results = results
         self._sending = sending
         self._clock = clock
+        self._accepted = _attempts.labels(connector.name, "accepted")
         self.attempting: set[asyncio.Task[Any] | None] = set()
         """The tasks that may not be cancelled: between a claim and its stored result."""
 
@@ -103,13 +103,16 @@ class Worker:
         if row.reply_to is not None:
             reply_to = await self._ledger.provider_id_of(row.reply_to, row)
         async with self._sending.turn(row) as breaker:
-            with self._busy():
+            task = self._begin()
+            try:
                 lease = http.Lease(self._clock() + http.LEASE_S)
                 attempt_id = new_id()
                 if not await self._claim(row, tenure, attempt_id):
                     return _LATER
                 outcome = await self._send(row, attempt_id, reply_to, lease, breaker)
                 return await self._persist(lambda: self._store(row, attempt_id, outcome, breaker))
+            finally:
+                self.attempting.discard(task)
 
     async def _respect(self, row: Row) -> Step:
         """Wait for a claim that is not ours; past its bound its outcome is unknown."""
@@ -122,11 +125,14 @@ class Worker:
 
     async def _refuse_account(self, row: Row, tenure: Tenure) -> Step:
         attempt_id = new_id()
-        with self._busy():
+        task = self._begin()
+        try:
             if not await self._claim(row, tenure, attempt_id):
                 return _LATER
             reason = Reason("unknown_account", f"There is no account {row.account!r} any more.")
             await self._persist(lambda: self._results.refused(row, attempt_id, reason))
+        finally:
+            self.attempting.discard(task)
         return _AGAIN
 
     async def _claim(self, row: Row, tenure: Tenure, attempt_id: UUID) -> bool:
@@ -162,7 +168,7 @@ class Worker:
         outcome, reached = await self._try(delivery, lease)
         if isinstance(outcome, Accepted):
             breaker.succeeded()
-            _attempts.labels(self._connector.name, "accepted").inc()
+            self._accepted.inc()
             return outcome
         if outcome.verdict in (Verdict.RETRYABLE, Verdict.AMBIGUOUS):
             breaker.failed(row.recipient_id, reached=reached)
@@ -264,14 +270,10 @@ class Worker:
                 _log.warning("result_waits", dependency=dependency)
                 await asyncio.sleep(AWAY_RETRY_S)
 
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
+    def _begin(self) -> asyncio.Task[Any] | None:
         task = asyncio.current_task()
         self.attempting.add(task)
-        try:
-            yield
-        finally:
-            self.attempting.discard(task)
+        return task
 
 
 def _reference(row: Row, attempt_id: UUID) -> Reference:
