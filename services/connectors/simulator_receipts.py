@@ -12,7 +12,9 @@ from msgspec import Raw, Struct
 
 from services.runtime.telemetry.log import log
 
-SYNC_INTERVAL_S = 0.05
+SYNC_INTERVAL_S = 0.5
+"""A line is with the operating system before its answer goes out, which outlives any process; the
+disk, which all of the platform shares, is asked for no more than what outlives the machine."""
 SPAN_LINES = 1024
 """The file's offset is remembered for every so many lines."""
 _log = log(__name__)

@@ -308,7 +308,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _digits(number: str) -> str:
-    return re.sub(r"\D", "", number)
+    return number if number.isdecimal() else re.sub(r"\D", "", number)
 
 
 def _json(body: object) -> web.Response:
