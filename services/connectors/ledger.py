@@ -20,7 +20,7 @@ PENDING, SENDING = "pending", "sending"
 """As parameters of statements that know their rows: said there, it would be the condition of an
 index of all unfinished rows, which is then read from end to end while it is small."""
 BATCH_MAX = 100
-PACE_S = 0.08
+PACE_S = 0.05
 """On a busy machine claims that come this close together share a write."""
 
 

@@ -16,7 +16,7 @@ from services.runtime.batches import Batches
 from services.runtime.postgres import Pool, Postgres
 
 BATCH_MAX = 100
-GATHER_S, PACE_S = 0.005, 0.08
+GATHER_S, PACE_S = 0.005, 0.05
 """Results that come this close together share a write, on a busy machine the latter."""
 _SENT = rank(Status.SENT)
 EARLIER_PART_FAILED = "earlier_part_failed"

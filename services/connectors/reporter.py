@@ -14,7 +14,7 @@ from services.runtime.unavailable import dependency_of
 
 BATCH_MAX = 200
 BACKLOG_MAX = 10_000
-PACE_S = 0.15
+PACE_S = 0.4
 """Reports that come this close together share a write."""
 RETRY_S = 0.5
 _log = log(__name__)

@@ -15,7 +15,7 @@ from services.runtime.app import App
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
-FLUSH_INTERVAL_S = 0.2
+FLUSH_INTERVAL_S = 0.4
 BATCH_MAX = 100
 BATCH_SIZE_MAX_BYTES = 200_000
 POSTS_MAX = 16

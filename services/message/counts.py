@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 from pymongo import UpdateOne
 
+from services.message.store import at_once
 from services.runtime.mongo import Mongo
 from services.runtime.telemetry.log import log
 
@@ -87,5 +88,6 @@ class Counts:
             )
             for conversation_id, count in latest.items()
         ]
-        async with self._mongo.database() as database:
-            await database.conversations.bulk_write(updates, ordered=False)
+        for some in at_once(updates):
+            async with self._mongo.database() as database:
+                await database.conversations.bulk_write(some, ordered=False)

@@ -27,7 +27,7 @@ from services.runtime.mongo import Mongo
 from services.runtime.unavailable import Unavailable
 
 APPENDS_MAX = 100
-PACE_S = 0.015
+PACE_S = 0.02
 """Messages that come this close together share their writes."""
 ROUNDS_MAX = 10
 """How often others may take the places that one batch is after."""

@@ -1,7 +1,7 @@
 """The collections `messages` and `conversations`: nobody but this service writes them."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,6 +22,8 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 INDEX_RETRY_S = 1.0
+AT_ONCE_MAX = 50
+"""Documents that one command reads or changes: a server may let others wait meanwhile."""
 INDEXES = {
     "messages": [
         IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -49,7 +51,14 @@ HOLDS_MESSAGE: Document = {"direction": {"$exists": True}}
 _UNCHANGED = (UUID, datetime)
 _DIRECTIONS = {Order.ASC: ("$gt", ASCENDING), Order.DESC: ("$lt", DESCENDING)}
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 _log = log(__name__)
+
+
+def at_once(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in as few parts as one command may have."""
+    for start in range(0, len(items), AT_ONCE_MAX):
+        yield items[start : start + AT_ONCE_MAX]
 
 
 def to_document(value: Struct) -> Document:
@@ -100,9 +109,12 @@ class MessageStore:
 
     async def find_many(self, message_ids: Collection[UUID]) -> dict[UUID, Message]:
         """Return those of the messages that exist, by id."""
-        async with self._mongo.database() as database:
-            found = database.messages.find({"_id": {"$in": list(message_ids)}})
-            return {one["_id"]: msgspec.convert(one, Message) async for one in found}
+        messages: dict[UUID, Message] = {}
+        for ids in at_once(list(message_ids)):
+            async with self._mongo.database() as database:
+                found = database.messages.find({"_id": {"$in": ids}})
+                messages |= {one["_id"]: msgspec.convert(one, Message) async for one in found}
+        return messages
 
     async def find_same(
         self, message_id: UUID | None, idempotency_key: str | None
@@ -140,9 +152,12 @@ class MessageStore:
             UpdateOne({"_id": old.id, "rev": old.rev}, {"$set": _difference(old, new)})
             for old, new in changes
         ]
-        async with self._mongo.database() as database:
-            result = await database.messages.bulk_write(updates, ordered=False)
-        return result.matched_count == len(updates)
+        matched = 0
+        for some in at_once(updates):
+            async with self._mongo.database() as database:
+                result = await database.messages.bulk_write(some, ordered=False)
+            matched += result.matched_count
+        return matched == len(updates)
 
     async def mark_read(self, message_id: UUID, at: datetime) -> Message | None:
         """Note that an inbound message was read, once; return it as it is then."""

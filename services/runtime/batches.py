@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-PACE_RATIO = 4.0
-"""Writes begin so many times apart what the last one took: the busier the store and the machine
-are, the more items share the next."""
+PACE_RATIO, PACE_ITEMS = 3.0, 4
+"""Writes begin as far apart as the last one took, and so much again for every PACE_ITEMS in it, at
+most PACE_RATIO times: the busier it is, the more items share the next one."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -54,12 +54,14 @@ class Batches(Generic[T, R]):
                 ):
                     await asyncio.sleep(early_s)
                 started = clock()
-                await self._flush()
-                self._next_at = started + min(self._pace_s, PACE_RATIO * (clock() - started))
+                items = await self._flush()
+                ratio = min(PACE_RATIO, 1 + items / PACE_ITEMS)
+                self._next_at = started + min(self._pace_s, ratio * (clock() - started))
         finally:
             self._writing = None
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> int:
+        """Write what waits, as far as one write may hold it; return how many items that were."""
         batch = self._waiting[: self._items_max]
         del self._waiting[: self._items_max]
         try:
@@ -71,7 +73,8 @@ class Batches(Generic[T, R]):
                     outcome.set_exception(error)
             if not isinstance(error, Exception):
                 raise
-            return
+            return len(batch)
         for (_, outcome), result in written:
             if not outcome.done():
                 outcome.set_result(result)
+        return len(batch)

@@ -9,6 +9,7 @@ from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError,
 
 from services.runtime.app import App
 from services.runtime.config import Config
+from services.runtime.health import REMOTE_FRESH_S
 from services.runtime.unavailable import Unavailable, register
 
 NAME = "mongodb"
@@ -69,7 +70,7 @@ class Mongo:
         self._client: AsyncMongoClient[Document] | None = None
         self._turns = asyncio.Semaphore(POOL_SIZE_MAX)
         self._app = app
-        app.health.add(NAME, self._probe)
+        app.health.add(NAME, self._probe, fresh_s=REMOTE_FRESH_S)
         app.on_stop(NAME, self._close)
         app.spawn(NAME, self._connect(app.config))
 

@@ -9,6 +9,7 @@ import asyncpg
 
 from services.runtime.app import App
 from services.runtime.config import Config
+from services.runtime.health import REMOTE_FRESH_S
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, register
 
@@ -68,7 +69,7 @@ class Postgres:
         self._migrations = migrations
         self._app = app
         self.connected = asyncio.Event()
-        app.health.add(NAME, self._probe)
+        app.health.add(NAME, self._probe, fresh_s=REMOTE_FRESH_S)
         app.on_stop(NAME, self._close)
         app.spawn(NAME, self._connect(app.config))
 

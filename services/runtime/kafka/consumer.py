@@ -22,7 +22,7 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
 
 SESSION_TIMEOUT_MS = 6000
-HEARTBEAT_MS = 500
+HEARTBEAT_MS = 1000
 REBALANCE_TIMEOUT_MS = 2000
 FETCH_WAIT_MS = 500
 RETRY_BACKOFF_MS = 100
@@ -30,10 +30,11 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-REST_RATIO, REST_MAX_S = 3.0, 0.12
-"""After a batch the consumer rests for so many times what it took: the busier the machine is, the
-more records share the next one."""
-COMMIT_EVERY_S = 0.25
+REST_RATIO, REST_MAX_S = 3.0, 0.08
+REST_RECORDS = 4
+"""After a batch the consumer rests for as long as it took, and so much again for every REST_RECORDS
+in it, at most REST_RATIO times: the busier it is, the more records share the next one."""
+COMMIT_EVERY_S = 0.5
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
 _log = log(__name__)
@@ -197,9 +198,9 @@ class Consumer:
                 if started >= self._committed_at + COMMIT_EVERY_S:
                     await self._commit(consumer)
                     self._committed_at = started
-                if found and sum(map(len, found.values())) < BATCH_RECORDS_MAX:
-                    rest_s = self._rest_ratio * (clock() - started)
-                    await self._turns.rest(min(self._rest_max_s, rest_s))
+                if 0 < (records := sum(map(len, found.values()))) < BATCH_RECORDS_MAX:
+                    ratio = min(self._rest_ratio, 1 + records / REST_RECORDS)
+                    await self._turns.rest(min(self._rest_max_s, ratio * (clock() - started)))
         finally:
             await self._commit(consumer)
 

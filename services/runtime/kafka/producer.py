@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from services.contracts.records import AnyRecord, encode
 from services.runtime.app import App
+from services.runtime.health import REMOTE_FRESH_S
 from services.runtime.kafka import topics
 from services.runtime.telemetry import trace
 from services.runtime.telemetry.log import log
@@ -43,7 +44,7 @@ class Producer:
         self._topics = tuple(needed_topics)
         self._producer: AIOKafkaProducer | None = None
         self._broken = asyncio.Event()
-        app.health.add(NAME, self._probe)
+        app.health.add(NAME, self._probe, fresh_s=REMOTE_FRESH_S)
         app.on_stop(NAME, self._close)
         app.spawn("kafka-producer", self._keep())
 

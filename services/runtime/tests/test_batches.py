@@ -71,7 +71,7 @@ async def test_the_first_waits_for_company() -> None:
 
 
 async def test_writes_are_as_far_apart_as_they_are_slow() -> None:
-    """The next waits a few times as long as the last took, and no longer than the pace."""
+    """The next waits for longer than the last took, the longer for more items, up to the pace."""
     starts: list[float] = []
     clock = asyncio.get_running_loop().time
 
@@ -80,7 +80,9 @@ async def test_writes_are_as_far_apart_as_they_are_slow() -> None:
         await asyncio.sleep(0.02)
         return list(items)
 
-    batches = Batches(write, 10, 0.03)
-    for number in range(3):
-        await batches.add(number)
-    assert all(later - earlier >= 0.03 for earlier, later in pairwise(starts))
+    batches = Batches(write, 10, 0.05)
+    for count in (1, 8, 1):
+        await asyncio.gather(*map(batches.add, range(count)))
+    after_one, after_eight = (later - earlier for earlier, later in pairwise(starts))
+    assert after_one >= 0.025
+    assert after_eight >= 0.05
