@@ -60,7 +60,7 @@ class Counts:
         self._writing.add_done_callback(self._end)
 
     def _end(self, writing: asyncio.Task[None]) -> None:
-        """Go on with what was noted meanwhile; a count that failed comes again with the next."""
+        """Go on with what was noted meanwhile, or could not be written."""
         self._writing = None
         if writing.cancelled():
             return
@@ -88,6 +88,10 @@ class Counts:
             )
             for conversation_id, count in latest.items()
         ]
-        for some in at_once(updates):
-            async with self._mongo.database() as database:
-                await database.conversations.bulk_write(some, ordered=False)
+        try:
+            for some in at_once(updates):
+                async with self._mongo.database() as database:
+                    await database.conversations.bulk_write(some, ordered=False)
+        except BaseException:
+            self._latest = latest | self._latest
+            raise
