@@ -62,12 +62,14 @@ class Stage:
     min_survivors: int
     repeat: int = 0
     repeats: int = 1
+    loaded: bool = False
+    """Whether there is a load by now, so that every link it takes must carry something."""
     hits: list[Hit] = field(default_factory=list)
     _chosen: set[str] = field(default_factory=set)
 
     def begin(self, repeat: int) -> None:
-        """Begin a repeat: nothing was hit or chosen yet."""
-        self.repeat, self.hits, self._chosen = repeat, [], set()
+        """Begin a repeat and its load: nothing was hit or chosen yet."""
+        self.repeat, self.hits, self._chosen, self.loaded = repeat, [], set(), True
 
     def name(self, text: str) -> str:
         """Fill in the channel that is meant."""
