@@ -69,6 +69,7 @@ class Mongo:
     def __init__(self, app: App[Any]) -> None:
         self._client: AsyncMongoClient[Document] | None = None
         self._turns = asyncio.Semaphore(POOL_SIZE_MAX)
+        self._ping: asyncio.Task[Document] | None = None
         self._app = app
         app.health.add(NAME, self._probe, fresh_s=REMOTE_FRESH_S)
         app.on_stop(NAME, self._close)
@@ -89,13 +90,28 @@ class Mongo:
         self._client = client_of(address)
 
     async def _probe(self) -> None:
+        """Ask for a sign of life; who waits no longer leaves the question to its own deadlines.
+
+        pymongo's pool never forgets an operation that is cancelled while it connects: two of them,
+        and nobody gets a connection any more.
+        """
         if self._client is None:
             raise Unavailable(NAME, "its address is not known yet")
-        await self._client.admin.command("ping")
+        if self._ping is None or self._ping.done():
+            ping = self._client.admin.command("ping")
+            self._ping = asyncio.create_task(ping, name="mongodb-ping")
+            self._ping.add_done_callback(_noted)
+        await asyncio.shield(self._ping)
 
     async def _close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+
+def _noted(ping: asyncio.Task[Document]) -> None:
+    """Take note of a failure that nobody waited for: the next probe asks again."""
+    if not ping.cancelled():
+        ping.exception()
 
 
 __all__ = ["Document", "Mongo", "PyMongoError", "client_of"]
