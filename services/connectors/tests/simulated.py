@@ -1,6 +1,7 @@
 """A simulated provider of any channel for a test, and the address where its webhooks arrive."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ AGENT = "127.0.0.1:1"
 
 
 @dataclass
-class Simulated:
+class Simulated(ABC):
     """A simulator, under its own address and its control API; a channel's adds what came."""
 
     session: aiohttp.ClientSession
@@ -54,13 +55,13 @@ class Simulated:
             self.came.notify_all()
         return answer
 
+    @abstractmethod
     async def keep(self, request: web.Request) -> web.Response:
         """Keep a webhook and answer it."""
-        raise NotImplementedError
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Answer the challenge, where the provider sends one."""
-        raise NotImplementedError
+        """Answer the challenge; a provider that sends one has a test of its own to answer it."""
+        raise web.HTTPNotFound(reason=f"no challenge is expected at {request.path}")
 
 
 S = TypeVar("S", bound=Simulated)
