@@ -44,7 +44,8 @@ plugin "raw_exec" {
 
 telemetry {
   prometheus_metrics         = true
-  collection_interval        = "10s"
+  # Without cgroups each collection runs pgrep for every process of every task.
+  collection_interval        = "60s"
   publish_allocation_metrics = true
   publish_node_metrics       = true
 }

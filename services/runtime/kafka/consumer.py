@@ -30,10 +30,9 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-REST_RATIO, REST_MAX_S = 3.0, 0.08
-REST_RECORDS = 4
-"""After a batch the consumer rests for as long as it took, and so much again for every REST_RECORDS
-in it, at most REST_RATIO times: the busier it is, the more records share the next one."""
+REST_RATIO, REST_MAX_S = 1.5, 0.08
+"""After a batch the consumer rests so many times as long as it took: what comes meanwhile shares
+the next one, the more the busier it is."""
 COMMIT_EVERY_S = 0.5
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
@@ -57,27 +56,36 @@ Handle = Callable[[Sequence[Received]], Awaitable[None]]
 
 @dataclass(eq=False, slots=True)
 class _Turn:
-    """What was worked on between two rebalances; what is not committed then is done again."""
+    """What was worked on between two rebalances."""
 
     fresh: set[int] = field(default_factory=set)
     """The partitions of which nothing was worked on yet."""
     done: dict[TopicPartition, int] = field(default_factory=dict)
+    """Where the work goes on, as far as that is not committed."""
 
 
 class _Turns(Assignments):
-    """Begins a turn with every rebalance, so that a batch of an older one moves no offset."""
+    """Begins a turn with every rebalance, so that a batch of an older one moves no offset.
 
-    def __init__(self) -> None:
-        self.now = _Turn()
+    A partition that stayed goes on where it was; others begin where their offset was committed.
+    """
+
+    def __init__(self, member: Callable[[], GroupMember]) -> None:
+        self._member = member
         self._begun = asyncio.Event()
+        self._before = self.now = _Turn()
 
     def revoked(self) -> None:
-        """Forget what was done."""
-        self.now = _Turn()
+        """Move no offset until there is an assignment."""
+        self._before, self.now = self.now, _Turn()
 
     def assigned(self, partitions: frozenset[int]) -> None:
         """Begin with these partitions."""
-        self.now = _Turn(set(partitions))
+        self.now, member = _Turn(set(partitions)), self._member()
+        for tp, offset in self._before.done.items():
+            if tp.partition in member.stayed:
+                member.seek(tp, offset)
+                self.now.done[tp] = offset
         self._begun.set()
 
     async def rest(self, rest_s: float) -> None:
@@ -115,7 +123,7 @@ class Consumer:
         self._group = group
         self._topic = topic
         self._handle = handle
-        self._turns = _Turns()
+        self._turns = _Turns(lambda: self._member)
         config = app.config
         self._member = GroupMember(
             group,
@@ -193,14 +201,20 @@ class Consumer:
                     timeout_ms=POLL_MS, max_records=BATCH_RECORDS_MAX
                 )
                 started = clock()
+                records = sum(map(len, found.values()))
+                if resting := 0 < records < BATCH_RECORDS_MAX:
+                    # A Fetch that waited meanwhile would be answered with the first record to
+                    # come, and all others would wait until the batch after that one.
+                    consumer.pause(*consumer.assignment())
                 if found:
                     await self._batch(consumer, found)
                 if started >= self._committed_at + COMMIT_EVERY_S:
                     await self._commit(consumer)
                     self._committed_at = started
-                if 0 < (records := sum(map(len, found.values()))) < BATCH_RECORDS_MAX:
-                    ratio = min(self._rest_ratio, 1 + records / REST_RECORDS)
-                    await self._turns.rest(min(self._rest_max_s, ratio * (clock() - started)))
+                if resting:
+                    spent_s = clock() - started
+                    await self._turns.rest(min(self._rest_max_s, self._rest_ratio * spent_s))
+                    consumer.resume(*consumer.paused())
         finally:
             await self._commit(consumer)
 

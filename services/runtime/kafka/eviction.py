@@ -57,7 +57,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changed = changed
         self._consumer: AIOKafkaConsumer | None = None
         self._hastening = False
+        self._looking: asyncio.Task[None] | None = None
         self._assigned_at = 0.0
+        self._left = (-1, frozenset[int]())
+        """The generation that was left last, and what was ours in it."""
+        self.stayed = frozenset[int]()
+        """The partitions that nobody else can have had since we had them."""
         self.joining = True
         self.committing = asyncio.Lock()
         """Held around a commit: one that reached the broker after our JoinGroup would carry the
@@ -95,6 +100,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Stop new work and commits; what is on the way to the broker gets there first."""
         self.joining = True
+        self._left = self.generation, frozenset(tp.partition for tp in revoked)
         self._log_event("partitions_revoked", revoked)
         for each in self._assignments:
             each.revoked()
@@ -106,14 +112,27 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.warning("commit_overtaken", group=self.group)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Go on with the new partitions, and let peers know as whom."""
+        """Go on with the new partitions, and let peers know as whom.
+
+        Whether another rebalance has begun meanwhile is asked soon: what told of it was heard
+        while we joined, and may have meant the rebalance that is over.
+        """
         self.joining, self._assigned_at = False, time.monotonic()
+        self._looking = asyncio.create_task(self._look_again(), name="look again")
         self._log_event("partitions_assigned", assigned)
+        partitions = frozenset(tp.partition for tp in assigned)
+        generation, before = self._left
+        self.stayed = partitions & before if self.generation == generation + 1 else frozenset()
         for each in self._assignments:
-            each.assigned(frozenset(tp.partition for tp in assigned))
+            each.assigned(partitions)
         self._changed()
         self._drop_fetches()
         await self._connect()
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Go on in a partition of ours at an offset, whatever was committed."""
+        if self._consumer is not None:
+            self._consumer.seek(tp, offset)
 
     def _log_event(self, event: str, partitions: Iterable[TopicPartition]) -> None:
         _log.info(
@@ -148,6 +167,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
         except TimeoutError:
             _log.warning("eviction_not_prepared", group=self.group)
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(HASTEN_EVERY_S)
+        await self.hasten(expected=False)
 
     async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
         """Leave the group in the name of a dead member and rejoin it.
@@ -191,9 +214,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             self._hastening = False
 
     def _rejoin(self, *, left: bool, seen_at: float) -> None:
-        """Join anew at once, unless another survivor's eviction has made us do so already."""
-        waits = not self.joining and self._assigned_at < seen_at
-        if self._coordinator is not None and (left or waits):
+        """Join anew at once, unless that has begun already.
+
+        It has when another survivor's eviction was heard of before the answer to our own.
+        """
+        if self._coordinator is None or self.joining:
+            return
+        if left or self._assigned_at < seen_at:
             self._coordinator.request_rejoin()
 
     async def _leave(self, member_id: str, peer: str) -> bool:

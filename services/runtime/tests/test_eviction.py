@@ -4,12 +4,9 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from uuid import uuid4
 
-import aiohttp
 import aiokafka
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,18 +19,16 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from services.contracts.topics import PARTITIONS
-from services.runtime.app import App
-from services.runtime.config import Config
-from services.runtime.consul import Consul
 from services.runtime.kafka import eviction, topics
 from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.eviction import Assignments, GroupMember
 from services.runtime.kafka.lifeline import Membership
 from services.runtime.kafka.producer import Producer
+from services.runtime.tests.application import application
 
 MOVE_TIMEOUT_S = 2.0
 JOIN_TIMEOUT_S = 20.0
-TP = TopicPartition("topic", 0)
+TP, OTHER, NEW = (TopicPartition("topic", number) for number in range(3))
 VICTIM = """
 import asyncio, sys
 from aiokafka import AIOKafkaConsumer
@@ -113,6 +108,8 @@ class Broker:
         self.members = members
         self.asked: list[str] = []
         self.rejoins = 0
+        self.beaten = asyncio.Event()
+        self.sought: dict[TopicPartition, int] = {}
         self._coordinator = self._client = self
         self._conns: dict[object, object] = {}
 
@@ -134,16 +131,24 @@ class Broker:
         members = [(member_id, client, "h", b"", b"") for member_id, client in self.members.items()]
         return SimpleNamespace(groups=[(0, "g", "Stable", "consumer", "sticky", members)])
 
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Remember where to go on."""
+        self.sought[tp] = offset
+
     def request_rejoin(self) -> None:
         """Count it."""
         self.rejoins += 1
+
+    async def _do_heartbeat(self) -> None:
+        """Tell that it was asked."""
+        self.beaten.set()
 
 
 @pytest.mark.parametrize(
     ("members", "member_id", "state", "asked", "rejoins"),
     [
         pytest.param({"m1": "dead"}, "m1", "stable", ["m1"], 1, id="known"),
-        pytest.param({"m1": "dead"}, "m1", "joining", ["m1"], 1, id="known, in a rebalance"),
+        pytest.param({"m1": "dead"}, "m1", "joining", ["m1"], 0, id="known, in a rebalance"),
         pytest.param({"m2": "dead"}, "m1", "stable", ["m1", "m2"], 2, id="with a newer id"),
         pytest.param({"m2": "dead"}, "", "stable", ["m2"], 2, id="that told no id yet"),
         pytest.param({"m3": "alive"}, "m1", "stable", ["m1"], 1, id="evicted by another"),
@@ -167,6 +172,17 @@ async def test_who_is_evicted_and_when_a_survivor_rejoins(
     assert "m3" not in broker.asked
 
 
+async def test_who_was_assigned_asks_soon_for_what_began_meanwhile() -> None:
+    """A rebalance that begins while we join is not left to the next heartbeat."""
+    member, broker = GroupMember("g", "own", [], lambda: None), Broker({})
+    member.attach(broker)
+    await member.hasten(expected=True)
+    assert not broker.beaten.is_set()
+    await member.on_partitions_assigned([TP])
+    async with asyncio.timeout(1):
+        await broker.beaten.wait()
+
+
 class Commits:
     """What a consumer was asked to commit."""
 
@@ -180,27 +196,6 @@ class Commits:
     def highwater(self, _tp: TopicPartition) -> int | None:
         """Know of no end."""
         return None
-
-
-@asynccontextmanager
-async def application(kafka_address: str) -> AsyncIterator[App[Config]]:
-    """Run an application without lifelines."""
-    config = Config(
-        service_name="worker",
-        instance_id="survivor",
-        http_host="127.0.0.1",
-        http_port=1,
-        consul_http_addr="127.0.0.1:1",
-        internal_token="internal-token-of-tests",
-        kafka_address=kafka_address,
-    )
-    async with aiohttp.ClientSession() as session:
-        app = App(config, session, Consul(config.consul_http_addr, session))
-        try:
-            yield app
-        finally:
-            app.stopping.set()
-            await app.close()
 
 
 async def test_nothing_is_committed_during_a_rebalance() -> None:
@@ -223,6 +218,36 @@ async def test_nothing_is_committed_during_a_rebalance() -> None:
         await member.on_partitions_assigned([TP])
         await consumer._commit(commits)
         assert commits.made == [{TP: 5}]
+        never.set()
+
+
+@pytest.mark.parametrize(
+    ("generation", "goes_on"),
+    [
+        pytest.param(2, {TP: 7}, id="the next generation"),
+        pytest.param(3, {}, id="another had it in between"),
+    ],
+)
+async def test_a_partition_that_stayed_goes_on_where_it_was(
+    generation: int, goes_on: dict[TopicPartition, int]
+) -> None:
+    """What was done and not committed is done again only where somebody else may have been."""
+    async with application("127.0.0.1:1") as app:
+        never = asyncio.Event()
+        producer = Producer.__new__(Producer)
+        consumer = Consumer(
+            app, producer, group="g", topic=TP.topic, handle=_ignore, after=(never,)
+        )
+        member, broker, commits = consumer._member, Broker({}), Commits()
+        member.attach(broker)
+        await member.on_partitions_assigned([TP])
+        consumer._turns.now.done |= {TP: 7, OTHER: 8}
+        await member.on_partitions_revoked([TP, OTHER])
+        broker.generation = generation
+        await member.on_partitions_assigned([TP, NEW])
+        await consumer._commit(commits)
+        assert broker.sought == goes_on
+        assert commits.made == ([goes_on] if goes_on else [])
         never.set()
 
 
