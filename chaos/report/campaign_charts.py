@@ -9,12 +9,13 @@ from chaos.results import Results, careful
 from chaos.units import show
 
 ROW = 18
+CAUGHT_UP = "caught_up_s"
 STAGES = (
     ("detection_s", "noticed by the group", "c1"),
     ("rebalanced_s", "rebalanced", "c2"),
     ("processed_s", "first processed", "c3"),
     ("failover_s", "first delivered everywhere", "c4"),
-    ("caught_up_s", "caught up", "c5"),
+    (CAUGHT_UP, "caught up", "c5"),
 )
 
 
@@ -28,12 +29,14 @@ def anatomy(results: Results) -> str:
         ]
         for r in results.repeats
     ]
-    ends = [careful(interval) for bar in bars for *_, interval in bar]
+    ends = [(name, careful(interval)) for bar in bars for name, _, _, interval in bar]
     if not ends:
         return ""
+    # Catching up takes many times as long and may be cut; the failover is what is to be seen.
+    shown = [end for name, end in ends if name != CAUGHT_UP] or [end for _, end in ends]
     rows = len(results.repeats)
     goal = next((g.target for g in results.goals if g.name == "failover_worst"), None)
-    last = max([*ends, goal or 0.0]) * 1.05
+    last = max([*shown, goal or 0.0]) * 1.05
     plot = Plot(
         "Anatomy of each failover", (0, last), (0, rows + 1), height=60 + ROW * max(2, rows)
     )
@@ -54,7 +57,9 @@ def anatomy(results: Results) -> str:
         plot.mark(goal, "goal", f"goal {show(goal)}")
     legend = " ".join(f'<span class="key {css}"></span>{words}' for _, words, css in STAGES)
     late = "The promises (60 s, 10 s) lie far to the right." if last < 10 else ""  # noqa: PLR2004
-    return plot.drawn(f"{legend}. Each stage ends at the latest bound of its interval. {late}")
+    cut = "Bars are cut at the right edge." if any(end > last for _, end in ends) else ""
+    caption = f"{legend}. Each stage ends at the latest bound of its interval. {cut} {late}"
+    return plot.drawn(caption)
 
 
 def trend(results: Results, others: Sequence[Results]) -> str:
