@@ -12,13 +12,14 @@ from services.api_gateway.keys import Holder, Keys, presented
 from services.contracts.ids import new_text_id
 from services.contracts.problems import Problem
 from services.runtime.channels import Channels
-from services.runtime.http.client import EXPECT_HEADER, Answer, Siblings
+from services.runtime.http.client import EXPECT_HEADER, Siblings
 from services.runtime.http.server import (
     BODY_SIZE_MAX_BYTES,
     REQUEST_ID,
     REQUEST_ID_HEADER,
     read_body,
 )
+from services.runtime.http.wire import Answer
 from services.runtime.telemetry import trace
 
 API_PREFIX = "/api/v1/"

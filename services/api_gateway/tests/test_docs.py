@@ -16,10 +16,11 @@ from services.api_gateway.routes import GatewayRoutes
 from services.contracts.people import ApiKeyGrant
 from services.runtime.channels import Channels
 from services.runtime.health import Health
-from services.runtime.http.client import Answer, Siblings
+from services.runtime.http.client import Siblings
 from services.runtime.http.openapi import part_of
 from services.runtime.http.routes import endpoint
 from services.runtime.http.server import create
+from services.runtime.http.wire import Answer
 from services.runtime.unavailable import Unavailable
 
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +30,8 @@ from services.connectors.outcomes import Outcomes
 from services.connectors.rows import Report, Row, Settled
 from services.runtime.app import App
 from services.runtime.consul import Consul
+from services.runtime.discovery import Discovery
+from services.runtime.http import wire
 from services.runtime.kafka.consumer import Handle
 from services.runtime.kafka.producer import Outgoing
 from services.runtime.telemetry.log import configure
@@ -108,16 +110,27 @@ class StoppingTransport:
             raise BlockingIOError(f"The kernel took {taken} of {len(data)} bytes.")
 
 
-class StoppingHttp(http.ProviderHttp):
+class StoppingWire(wire.Wire):
     """The way to the provider, with points around the look at the lease."""
 
-    def _write(self, protocol: Any, request: bytes, lease: http.Lease) -> None:
+    def _write(self, protocol: Any, request: bytes, before_write: Callable[[], None]) -> None:
         """Write a request; one without a lease is a check of credentials and meets no point."""
-        if lease.ends_at < float("inf"):
+        lease = http.current.get()
+        if lease is not None and lease.ends_at < float("inf"):
             point.reach("connected")
             if not isinstance(protocol.transport, StoppingTransport):
                 protocol.transport = StoppingTransport(protocol.transport)
-        super()._write(protocol, request, lease)
+        super()._write(protocol, request, before_write)
+
+
+class StoppingHttp(http.ProviderHttp):
+    """A provider's API over that way."""
+
+    def __init__(self, url: str, discovery: Discovery, *, timeout_s: float) -> None:
+        super().__init__(url, discovery, timeout_s=timeout_s)
+        self._wire = StoppingWire(
+            self._connector, decompress=True, connect_timeout_s=http.CONNECT_TIMEOUT_S
+        )
 
 
 class StoppingOutcomes(Outcomes):

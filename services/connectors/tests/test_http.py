@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -122,7 +121,7 @@ async def test_an_answer_that_is_torn_is_none(answer: bytes) -> None:
 async def test_an_answer_that_does_not_come_is_none() -> None:
     """The time of a request ends, and with it the connection."""
     async with saying(b"", []) as provider:
-        provider._timeout = aiohttp.ClientTimeout(total=0.01)
+        provider._timeout_s = 0.01
         with pytest.raises(Unanswered):
             await provider.call("POST", "/", headers={}, body=b"")
 

@@ -1,33 +1,22 @@
 """HTTP to sibling services: found through Consul, with a deadline, retried once elsewhere."""
 
 import asyncio
-from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import msgspec
 
 from services.runtime.discovery import EJECT_S, Discovery, Endpoint
+from services.runtime.http.wire import Answer, NotConnected, Wire
 from services.runtime.telemetry import trace
 from services.runtime.unavailable import Unavailable
 
 EXPECT_HEADER = "X-Expect-Service"
 """Names the service a request is meant for: a freed port may belong to another by now."""
 MISDIRECTED = 421
+FAILED = (aiohttp.ClientError, OSError)
+"""What a request without an answer ends with; a TimeoutError is an OSError."""
 T = TypeVar("T")
-
-
-@cache
-def _within(total_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=total_s)
-
-
-class Answer(NamedTuple):
-    """What a service answered."""
-
-    status: int
-    headers: Any
-    body: bytes
 
 
 class Siblings:
@@ -36,8 +25,10 @@ class Siblings:
     def __init__(
         self, discovery: Discovery, session: aiohttp.ClientSession, internal_token: str
     ) -> None:
+        if session.connector is None:
+            raise ValueError("The session is closed.")
         self._discovery = discovery
-        self._session = session
+        self._wire = Wire(session.connector, decompress=False, connect_timeout_s=None)
         self._authorization = f"Bearer {internal_token}"
 
     async def request(
@@ -65,16 +56,16 @@ class Siblings:
             answer = await self._send(first, service, method, path, body, headers, timeout_s)
             if answer.status != MISDIRECTED:
                 return answer
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, NotConnected):
             first.ejected_until = clock() + EJECT_S
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except FAILED as error:
             first.ejected_until = clock() + EJECT_S
             if not repeatable:
                 raise Unavailable(service, type(error).__name__) from error
         second = upstream.choose(clock(), avoid=first, key=key)
         try:
             return await self._send(second, service, method, path, body, headers, timeout_s)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except FAILED as error:
             raise Unavailable(service, type(error).__name__) from error
 
     async def ask(
@@ -115,15 +106,8 @@ class Siblings:
             sent.update(headers)
         endpoint.in_flight += 1
         try:
-            # Reading to the end gives the connection back, and failing at it closes the connection.
-            answer = await self._session.request(
-                method,
-                f"http://{endpoint.address}{path}",
-                data=body,
-                headers=sent,
-                timeout=_within(timeout_s),
-                allow_redirects=False,
-            )
-            return Answer(answer.status, answer.headers, await answer.read())
+            async with asyncio.timeout(timeout_s):
+                origin = f"http://{endpoint.address}"
+                return await self._wire.ask(method, origin, path, sent, body)
         finally:
             endpoint.in_flight -= 1
