@@ -1,7 +1,7 @@
 """How a process takes its place on full cores."""
 
+import asyncio
 import os
-import subprocess
 import sys
 
 from services.runtime import app
@@ -17,16 +17,13 @@ if app.AUTOGROUP.exists():
 """
 
 
-def test_who_works_through_queues_gives_way() -> None:
+async def test_who_works_through_queues_gives_way() -> None:
     """It interrupts nobody and has a smaller share, its session's group as well."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    said = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        capture_output=True,
-        check=True,
-        start_new_session=True,
-        text=True,
-    ).stdout.splitlines()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    said = (await child.communicate())[0].decode().splitlines()
     assert said[0] == f"True {app.GIVING_WAY_NICE}"
     assert all(line.endswith(f"nice {app.GIVING_WAY_NICE}") for line in said[1:])
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
