@@ -15,8 +15,9 @@ from chaos import archive, safety, scenario
 from chaos.campaign import Options
 from chaos.observations import Interval
 from chaos.report import page
-from chaos.results import Repeat, Results, Row, measured, summaries
+from chaos.results import Results, Row
 from chaos.scenario import Scenario
+from chaos.tests import campaigns
 from chaos.verdicts import Valid
 
 ENVIRONMENT = ("CHAT4ALL_URL", "CHAT4ALL_API_KEY", "NOMAD_ADDR", "CONSUL_HTTP_ADDR")
@@ -32,39 +33,10 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def results(scenario: str, values: list[float]) -> Results:
     """Return the results of a campaign with these failovers."""
     repeats = [
-        Repeat(
-            number=number,
-            valid=Valid.TRUE,
-            began_at=0.0,
-            ended_at=1.0,
-            load_ended_at=1.0,
-            verdicts=[],
-            metrics={"failover_s": measured(Interval(value, value))},
-            counts={"lost": 0},
-        )
+        campaigns.repeat(number, {"failover_s": Interval(value, value)})
         for number, value in enumerate(values, 1)
     ]
-    return Results(
-        scenario=scenario,
-        title="A title with <angles>",
-        hypothesis="It holds.",
-        valid=Valid.TRUE,
-        sentence="All was well.",
-        began_at=0.0,
-        ended_at=1.0,
-        instance="dev",
-        commit="abc",
-        eviction=True,
-        interrupted=False,
-        tier=1,
-        verdicts=[],
-        promises=[],
-        goals=[],
-        metrics=summaries(repeats),
-        predicted={},
-        repeats=repeats,
-        partitions={},
-    )
+    return campaigns.results(repeats, scenario=scenario, title="A title with <angles>")
 
 
 @pytest.mark.parametrize(

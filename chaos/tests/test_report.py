@@ -15,7 +15,8 @@ from chaos.observations import Interval, Kind, Observation, Source, around
 from chaos.recorder import Recorder
 from chaos.report import lag_chart, order_chart, repeat_charts, spread_charts, summary
 from chaos.report.replay import Replay
-from chaos.results import Repeat, Results, Row, measured, summaries
+from chaos.results import Repeat, Results, Row
+from chaos.tests import campaigns
 from chaos.timeline import Facts, Hit, deliveries, derive
 from chaos.verdicts import Valid
 
@@ -92,18 +93,8 @@ def replayed(
 
 def repeat(number: int, failover_s: float) -> Repeat:
     """Return a repeat with this failover; an infinite one never ended."""
-    return Repeat(
-        number=number,
-        valid=Valid.TRUE,
-        began_at=0.0,
-        ended_at=ENDS,
-        load_ended_at=ENDS,
-        verdicts=[],
-        metrics={
-            "failover_s": measured(Interval(failover_s if failover_s < ENDS else 9, failover_s))
-        },
-        counts={"lost": 0},
-    )
+    failover = Interval(failover_s if failover_s < ENDS else 9, failover_s)
+    return campaigns.repeat(number, {"failover_s": failover}, ended_at=ENDS)
 
 
 def results(*failovers_s: float, eviction: bool = True, valid: Valid = Valid.TRUE) -> Results:
@@ -111,26 +102,13 @@ def results(*failovers_s: float, eviction: bool = True, valid: Valid = Valid.TRU
     repeats = [repeat(number, value) for number, value in enumerate(failovers_s, 1)]
     row = Row(name="failover", target=60.0, unit="s", measured=None, valid=valid)
     goal = replace(row, name="failover_worst", target=0.5)
-    return Results(
-        scenario="kill-router",
-        title="Kill",
-        hypothesis="It holds.",
-        valid=valid,
+    return campaigns.results(
+        repeats,
         sentence="It was\n  so.",
-        began_at=0.0,
-        ended_at=1.0,
-        instance="test",
-        commit="abc",
+        valid=valid,
         eviction=eviction,
-        interrupted=False,
-        tier=1,
-        verdicts=[],
         promises=[row],
         goals=[goal],
-        metrics=summaries(repeats),
-        predicted={},
-        repeats=repeats,
-        partitions={},
     )
 
 

@@ -12,7 +12,8 @@ from chaos.checkers.deliveries import judge
 from chaos.checking import Found, check
 from chaos.observations import Interval
 from chaos.report import page, summary
-from chaos.results import Repeat, Results, measured, row, summaries
+from chaos.results import Results, measured, row
+from chaos.tests.campaigns import repeat, results
 from chaos.verdicts import Valid
 
 NEVER = Interval(math.inf, math.inf)
@@ -26,41 +27,9 @@ INTERVALS = {
 
 def campaign(*repeats: dict[str, Interval]) -> Results:
     """Return the results of a campaign whose repeats have these figures."""
-    done = [
-        Repeat(
-            number=number,
-            valid=Valid.FALSE,
-            began_at=0.0,
-            ended_at=1.0,
-            load_ended_at=1.0,
-            verdicts=[],
-            metrics={name: measured(interval) for name, interval in found.items()},
-            counts={"lost": 1},
-        )
-        for number, found in enumerate(repeats, 1)
-    ]
+    done = [repeat(n, found, valid=Valid.FALSE, lost=1) for n, found in enumerate(repeats, 1)]
     worst = [row(n, 60.0, "s", [i], [Valid.FALSE]) for n, i in repeats[0].items()]
-    return Results(
-        scenario="provider-500",
-        title="Never",
-        hypothesis="It holds.",
-        valid=Valid.FALSE,
-        sentence="It did not.",
-        began_at=0.0,
-        ended_at=1.0,
-        instance="dev",
-        commit="abc",
-        eviction=True,
-        interrupted=False,
-        tier=1,
-        verdicts=[],
-        promises=worst,
-        goals=[],
-        metrics=summaries(done),
-        predicted={},
-        repeats=done,
-        partitions={},
-    )
+    return results(done, scenario="provider-500", valid=Valid.FALSE, promises=worst)
 
 
 @pytest.mark.parametrize("interval", [*INTERVALS.values(), Interval(0.0, 0.0)])
