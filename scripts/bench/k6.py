@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -26,6 +27,7 @@ LOG = "log.jsonl"
 USERS_MIN = 50
 ANSWER_TIMEOUT_S = 10
 START_AND_END_S = 30.0
+PREFERRED_NICE = -10
 ACCEPTED = 202
 SERVER_ERROR = 500
 
@@ -104,7 +106,9 @@ async def run(wanted: Plan, folder: Path, started: Callable[[int], None]) -> Run
         env={**os.environ, "PLAN": str(plan_file), "SUMMARY": str(summary)},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
+    _prefer(process.pid)
     started(process.pid)
     try:
         async with asyncio.timeout(wanted.seconds + wanted.timeout_s + START_AND_END_S):
@@ -121,6 +125,17 @@ async def run(wanted: Plan, folder: Path, started: Callable[[int], None]) -> Run
     if not requests:
         raise GeneratorFailed("k6 sent nothing.")
     return Run(wanted, parse_summary(summary.read_bytes()), requests)
+
+
+def _prefer(pid: int) -> None:
+    """Let the generator go first: on a machine of its own nothing would keep it from its schedule.
+
+    By priority or by its session's group, whichever the kernel goes by; where neither may be
+    changed, a generator that was late is refused as ever.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, PREFERRED_NICE)
+        Path(f"/proc/{pid}/autogroup").write_text(str(PREFERRED_NICE))
 
 
 def has_begun(folder: Path) -> bool:
