@@ -32,11 +32,11 @@ class World(Struct, frozen=True):
 
 
 class Undo(Struct, frozen=True, tag_field="kind"):
-    """One thing to be taken back."""
+    """One thing to be taken back.
 
-    async def apply(self, world: World, session: aiohttp.ClientSession) -> None:
-        """Take it back and return once that is verified; raise when it cannot be."""
-        raise NotImplementedError
+    Each kind has its own `apply(world, session)`, which takes it back, returns once that is
+    verified and raises when it cannot be.
+    """
 
 
 class Resume(Undo, frozen=True, tag="resume"):
