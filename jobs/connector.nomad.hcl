@@ -172,6 +172,9 @@ job "connector" {
           path     = "/health/ready"
           interval = "1s"
           timeout  = "1s"
+
+          # A machine that is busy for a second is no reason to move what an instance remembers.
+          failures_before_critical = 2
         }
 
         check {

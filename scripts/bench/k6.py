@@ -27,6 +27,7 @@ LOG = "log.jsonl"
 USERS_MIN = 50
 ANSWER_TIMEOUT_S = 10
 START_AND_END_S = 30.0
+REST_S = 3
 PREFERRED_NICE = -10
 ACCEPTED = 202
 SERVER_ERROR = 500
@@ -37,7 +38,7 @@ class GeneratorFailed(Exception):  # noqa: N818 - a sentence for the person at t
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What is to be sent: the lanes take turns. All users exist before the load begins."""
+    """What is to be sent: the lanes take turns. All users exist, and rest, before it begins."""
 
     url: str
     run: str
@@ -46,6 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     users: int
     timeout_s: int
     lanes: Sequence[Lane]
+    rest_s: int = REST_S
 
 
 class Request(NamedTuple):

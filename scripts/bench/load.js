@@ -21,6 +21,8 @@ export const options = {
   scenarios: {
     load: {
       executor: "constant-arrival-rate",
+      // Making all users keeps the machine busy: who is measured may come to rest first.
+      startTime: `${plan.rest_s}s`,
       rate: plan.rate_per_s,
       timeUnit: "1s",
       duration: `${plan.seconds}s`,

@@ -14,7 +14,7 @@ from msgspec import Struct
 from pymongo import UpdateOne
 
 from services.message.store import at_once
-from services.runtime.mongo import Mongo
+from services.runtime.mongo import Document, Mongo
 from services.runtime.telemetry.log import log
 
 LATER_S = 2.0
@@ -23,11 +23,23 @@ _log = log(__name__)
 
 
 class Count(Struct, frozen=True):
-    """A conversation's last place, the number of its messages up to there, the last one's time."""
+    """A conversation's last place, the number of its messages up to there, the last one's time.
+
+    No time says that nothing was said: who takes part has changed.
+    """
 
     seq: int
     message_count: int
-    last_activity_at: datetime
+    last_activity_at: datetime | None
+
+    @property
+    def update(self) -> Document:
+        """What MongoDB is to do: a count never goes back, and what was said ends an archiving."""
+        stands: Document = {"seq": self.seq, "message_count": self.message_count}
+        if self.last_activity_at is None:
+            return {"$max": stands}
+        stands["last_activity_at"] = self.last_activity_at
+        return {"$max": stands, "$unset": {"archived_at": ""}}
 
 
 class Counts:
@@ -40,8 +52,10 @@ class Counts:
         self._writing: asyncio.Task[None] | None = None
 
     def note(self, conversation_id: UUID, count: Count) -> None:
-        """Have a count written later; what was noted before of the conversation is older."""
-        self._latest[conversation_id] = count
+        """Have a count written later, unless a later one is noted."""
+        noted = self._latest.get(conversation_id)
+        if noted is None or noted.seq < count.seq:
+            self._latest[conversation_id] = count
         if self._writing is None:
             self._begin()
 
@@ -74,20 +88,7 @@ class Counts:
             async with asyncio.timeout(LATER_S):
                 await self._wanted.wait()
         latest, self._latest = self._latest, {}
-        updates = [
-            UpdateOne(
-                {"_id": conversation_id},
-                {
-                    "$max": {
-                        "seq": count.seq,
-                        "message_count": count.message_count,
-                        "last_activity_at": count.last_activity_at,
-                    },
-                    "$unset": {"archived_at": ""},
-                },
-            )
-            for conversation_id, count in latest.items()
-        ]
+        updates = [UpdateOne({"_id": key}, count.update) for key, count in latest.items()]
         try:
             for some in at_once(updates):
                 async with self._mongo.database() as database:

@@ -13,14 +13,14 @@ from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
-from pymongo import DESCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.contracts.ids import new_id
 from services.message.cache import Cache
 from services.message.counts import Count, Counts
 from services.message.messages import Message
-from services.message.store import HOLDS_MESSAGE, MessageStore, to_document
+from services.message.store import MessageStore, to_document
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Mongo
@@ -36,6 +36,7 @@ HEAD_AGE_MAX_S = 60.0
 """By then it shows if somebody changed the participants and died before the fence stood."""
 DUPLICATE_KEY = 11000
 _HEAD = {"seq": True, "message_count": True, "version": True}
+_PLACE = {"seq": True, "direction": True, "accepted_at": True}
 
 
 class Entry(Struct, frozen=True):
@@ -108,10 +109,8 @@ class History:
             if refused:
                 repeated, behind = await self._settle({i: placed[i] for i in refused}, heads)
                 outcomes.update(repeated)
-                for conversation_id in behind | contested.intersection(
-                    one.conversation_id for one in stored.values()
-                ):
-                    await self._recount(conversation_id)
+                shared = contested.intersection(one.conversation_id for one in stored.values())
+                await self._recount(behind | shared)
         raise _overtaken()
 
     async def fence(self, conversation_id: UUID) -> None:
@@ -126,7 +125,7 @@ class History:
                     await database.messages.insert_one({"_id": new_id(), **query, "seq": seq})
                 except DuplicateKeyError:
                     continue
-            await self._recount(conversation_id)
+            await self._recount([conversation_id])
             return
         raise _overtaken()
 
@@ -223,20 +222,29 @@ class History:
                 repeated[index] = Appended(known, is_new=False)
         return repeated, behind
 
-    async def _recount(self, conversation_id: UUID) -> None:
-        """Bring a conversation up to the places that are taken in it since it was counted last."""
-        query = {"conversation_id": conversation_id}
+    async def _recount(self, conversation_ids: Collection[UUID]) -> None:
+        """Bring conversations up to the places that are taken in them since they were counted.
+
+        Whoever goes on where another instance was meets all of its conversations at once.
+        """
+        if not conversation_ids:
+            return
+        heads = await self._read_heads(conversation_ids)
+        await asyncio.gather(*(self._count(*known) for known in heads.items()))
+        await self._counts.written()
+
+    async def _count(self, conversation_id: UUID, head: _Head) -> None:
+        """Note where a conversation stands by now."""
+        query = {"conversation_id": conversation_id, "seq": {"$gt": head.seq}}
         async with self._mongo.database() as database:
-            known = await database.conversations.find_one({"_id": conversation_id}, _HEAD)
-            last = await database.messages.find_one(query, sort=[("seq", DESCENDING)])
-            if known is None or last is None:
-                return
-            since = {**query, "seq": {"$gt": known["seq"], "$lte": last["seq"]}, **HOLDS_MESSAGE}
-            new = await database.messages.count_documents(since)
-            stands = {"seq": last["seq"], "message_count": known["message_count"] + new}
-            if "accepted_at" in last:
-                stands["last_activity_at"] = last["accepted_at"]
-            await database.conversations.update_one({"_id": conversation_id}, {"$max": stands})
+            found = database.messages.find(query, _PLACE).sort("seq", ASCENDING)
+            places = [one async for one in found]
+        if not places:
+            return
+        said_at = [one["accepted_at"] for one in places if "direction" in one]
+        count = head.message_count + len(said_at)
+        last_activity_at = said_at[-1] if said_at else None
+        self._counts.note(conversation_id, Count(places[-1]["seq"], count, last_activity_at))
 
 
 def _place(entries: Mapping[int, Entry], heads: Mapping[UUID, _Head]) -> dict[int, Message]:

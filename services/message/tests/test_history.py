@@ -110,6 +110,21 @@ async def test_a_place_that_was_never_counted_is_found(bench: Bench, talk: Conve
     assert await counted(bench, talk) == (4, 4)
 
 
+async def test_all_conversations_of_another_instance_are_taken_over_at_once(
+    bench: Bench, talk: Conversation
+) -> None:
+    """Whoever goes on in many conversations that others left uncounted stands behind in each."""
+    talks = [replace(talk, id=uuid4(), contact_key=None) for _ in range(60)]
+    for one in talks:
+        await bench.conversations.insert(one)
+        await bench.keep(message(one.id, 1), message(one.id, 2))
+    results = await asyncio.gather(*(bench.history.append(message(one.id, 0)) for one in talks))
+    assert [result.message.seq for result in results if result] == [3] * 60
+    await bench.history.counted()
+    for one in talks:
+        assert await counted(bench, one) == (3, 3)
+
+
 async def test_no_place_is_given_on_old_knowledge(bench: Bench, talk: Conversation) -> None:
     """Once somebody left, a place is taken only by who knows; or whom it does not matter to."""
     changed = await bench.conversations.remove_participant(talk.id, talk.participants[1].user_id)
