@@ -128,6 +128,8 @@ job "kafka" {
         controller.listener.names=CONTROLLER
         log.dirs=${var.kafka_data}
         auto.create.topics.enable=false
+        num.network.threads=1
+        num.io.threads=2
         group.initial.rebalance.delay.ms=0
         offsets.topic.replication.factor=1
         offsets.topic.num.partitions=4

@@ -35,7 +35,7 @@ from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_REST_RATIO, STATUS_REST_MAX_S = 25.0, 1.0
+STATUS_REST_RATIO, STATUS_REST_MAX_S = 25.0, 2.0
 """The longer, the more statuses of one message are written at once, and told at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"

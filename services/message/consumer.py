@@ -10,7 +10,7 @@ from services.contracts.topics import CONVERSATION_EVENTS, DEAD_LETTERS
 from services.message.letters import Letter, LetterStore, of_delivery
 from services.message.messages import Delivery, Message
 from services.message.statuses import fold, targets
-from services.message.store import MessageStore
+from services.message.store import MessageStore, at_once
 from services.runtime.kafka.consumer import Received
 from services.runtime.kafka.producer import Outgoing, Producer
 from services.runtime.mongo import NAME as MONGODB
@@ -39,18 +39,24 @@ class StatusConsumer:
             if isinstance(record := received.record, StatusChanged):
                 updates.setdefault(record.message_id, []).append(record)
                 traces[record.message_id] = received.traceparent
-        changed = await self._apply(updates)
-        await self._bury(changed, updates)
-        events = [
-            Outgoing(
-                CONVERSATION_EVENTS,
-                str(message.conversation_id),
-                message.changed(),
-                traces[message.id],
+        changed: dict[UUID, Message] = {}
+        for some in at_once(list(updates)):
+            # The API is served in between: who waits for an answer waits for these, not for all.
+            part = await self._apply({key: updates[key] for key in some})
+            await self._bury(part, updates)
+            await self._producer.publish(
+                [
+                    Outgoing(
+                        CONVERSATION_EVENTS,
+                        str(message.conversation_id),
+                        message.changed(),
+                        traces[message.id],
+                    )
+                    for message in part.values()
+                ]
             )
-            for message in changed.values()
-        ]
-        await self._producer.publish([*events, *_unusable(batch, changed)])
+            changed |= part
+        await self._producer.publish(list(_unusable(batch, changed)))
 
     async def _apply(self, updates: Mapping[UUID, Sequence[StatusChanged]]) -> dict[UUID, Message]:
         """Return the messages with the evidence in them, as they are stored."""

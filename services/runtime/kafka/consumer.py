@@ -30,9 +30,10 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-REST_RATIO, REST_MAX_S = 1.5, 0.08
-"""After a batch the consumer rests so many times as long as it took: what comes meanwhile shares
-the next one, the more the busier it is."""
+REST_RATIO, REST_RECORD_S, REST_MAX_S = 1.5, 0.008, 0.3
+"""After a batch the consumer rests so many times as long as it took, or so long for each record,
+whichever is more: what comes meanwhile shares the next one. Few records hardly wait for each other;
+from 1 / REST_RECORD_S a second on they come REST_MAX_S apart, which costs half as much for each."""
 COMMIT_EVERY_S = 0.5
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
@@ -213,7 +214,8 @@ class Consumer:
                     self._committed_at = started
                 if resting:
                     spent_s = clock() - started
-                    await self._turns.rest(min(self._rest_max_s, self._rest_ratio * spent_s))
+                    rest_s = max(self._rest_ratio * spent_s, REST_RECORD_S * records)
+                    await self._turns.rest(min(self._rest_max_s, rest_s))
                     consumer.resume(*consumer.paused())
         finally:
             await self._commit(consumer)

@@ -1,10 +1,11 @@
 """Lifelines: one TCP connection to every process of the same service, whose end is seen at once.
 
-Each process dials all others; who is dialled says every 100 ms which consumer groups it is in and
-as whom. A killed process is known by the end of its connection and nobody of its boot answering at
-its address. Silence proves nothing: a stalled process and a cut network look the same, and Kafka's
-session timeout decides there. So does a membership that was left: a graceful stop leaves its groups
-first, so that nothing is left to evict when its lifelines end.
+Each process dials all others; who is dialled says which consumer groups it is in and as whom, at
+once when that changes and twice a second anyway. A killed process is known by the end of its
+connection and nobody of its boot answering at its address. Silence proves nothing: a stalled
+process and a cut network look the same, and Kafka's session timeout decides there. So does a
+membership that was left: a graceful stop leaves its groups first, so that nothing is left to evict
+when its lifelines end.
 """
 
 import asyncio
