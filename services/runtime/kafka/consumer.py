@@ -30,10 +30,13 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-REST_RATIO, REST_RECORD_S, REST_MAX_S = 1.5, 0.008, 0.3
-"""After a batch the consumer rests so many times as long as it took, or so long for each record,
-whichever is more: what comes meanwhile shares the next one. Few records hardly wait for each other;
-from 1 / REST_RECORD_S a second on they come REST_MAX_S apart, which costs half as much for each."""
+REST_RATIO, REST_MAX_S = 1.5, 0.08
+"""After a batch the consumer rests so many times as long as it took: what comes meanwhile shares
+the next one, the more the busier it is."""
+REST_LONG_S = 0.3
+"""How long a consumer rests at most that is to rest for each record."""
+RESTLESS_S = 1.0
+"""After an assignment nobody rests for so long: some partitions have waited enough."""
 COMMIT_EVERY_S = 0.5
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
@@ -74,6 +77,7 @@ class _Turns(Assignments):
     def __init__(self, member: Callable[[], GroupMember]) -> None:
         self._member = member
         self._begun = asyncio.Event()
+        self.begun_at = 0.0
         self._before = self.now = _Turn()
 
     def revoked(self) -> None:
@@ -88,6 +92,7 @@ class _Turns(Assignments):
                 member.seek(tp, offset)
                 self.now.done[tp] = offset
         self._begun.set()
+        self.begun_at = asyncio.get_running_loop().time()
 
     async def rest(self, rest_s: float) -> None:
         """Wait for so long, but not when new partitions have come: they have waited enough."""
@@ -118,6 +123,7 @@ class Consumer:
         after: Sequence[asyncio.Event] = (),
         rest_ratio: float = REST_RATIO,
         rest_max_s: float = REST_MAX_S,
+        rest_record_s: float = 0.0,
     ) -> None:
         self._app = app
         self._producer = producer
@@ -137,6 +143,7 @@ class Consumer:
         self._finished = asyncio.Event()
         self._failures = 0
         self._rest_ratio, self._rest_max_s = rest_ratio, rest_max_s
+        self._rest_record_s = rest_record_s
         # The library keeps the last assignment on the class, for all groups of a process alike.
         self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
@@ -203,7 +210,8 @@ class Consumer:
                 )
                 started = clock()
                 records = sum(map(len, found.values()))
-                if resting := 0 < records < BATCH_RECORDS_MAX:
+                may_rest = started >= self._turns.begun_at + RESTLESS_S
+                if resting := may_rest and 0 < records < BATCH_RECORDS_MAX:
                     # A Fetch that waited meanwhile would be answered with the first record to
                     # come, and all others would wait until the batch after that one.
                     consumer.pause(*consumer.assignment())
@@ -214,8 +222,9 @@ class Consumer:
                     self._committed_at = started
                 if resting:
                     spent_s = clock() - started
-                    rest_s = max(self._rest_ratio * spent_s, REST_RECORD_S * records)
-                    await self._turns.rest(min(self._rest_max_s, rest_s))
+                    rest_s = min(self._rest_max_s, self._rest_ratio * spent_s)
+                    many_s = min(REST_LONG_S, self._rest_record_s * records)
+                    await self._turns.rest(max(rest_s, many_s))
                     consumer.resume(*consumer.paused())
         finally:
             await self._commit(consumer)
