@@ -31,11 +31,11 @@ from services.runtime.app import App
 from services.runtime.channels import Channels
 from services.runtime.http.openapi import PartRoutes
 from services.runtime.http.routes import routes_of
-from services.runtime.kafka.consumer import Consumer, Received
+from services.runtime.kafka.consumer import Consumer, Received, Rest
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_REST_RATIO, STATUS_REST_MAX_S = 25.0, 2.0
+STATUS_REST = Rest(ratio=25.0, max_s=2.0)
 """The longer, the more statuses of one message are written at once, and told at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"
@@ -53,8 +53,7 @@ def build(app: App[MessageConfig]) -> None:
         group=STATUS_GROUP,
         topic=STATUS_UPDATES,
         handle=StatusConsumer(shared.messages, shared.letters, producer).handle,
-        rest_ratio=STATUS_REST_RATIO,
-        rest_max_s=STATUS_REST_MAX_S,
+        rest=STATUS_REST,
     )
     Consumer(
         app,

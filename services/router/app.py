@@ -6,10 +6,10 @@ from services.router.config import RouterConfig
 from services.router.consumer import Router
 from services.runtime.app import App
 from services.runtime.channels import Channels
-from services.runtime.kafka.consumer import Consumer
+from services.runtime.kafka.consumer import Consumer, Rest
 from services.runtime.kafka.producer import Producer
 
-REST_RECORD_S = 0.008
+REST = Rest(record_s=0.008)
 """From 125 records a second on each router's batches come as far apart as they may: then they are
 large everywhere behind it, and a delivery costs the connectors and the ledger a third less."""
 
@@ -26,5 +26,5 @@ def build(app: App[RouterConfig]) -> None:
         topic=CHAT_EVENTS,
         handle=router.handle,
         after=(channels.known,),
-        rest_record_s=REST_RECORD_S,
+        rest=REST,
     )

@@ -30,13 +30,8 @@ RETRY_BACKOFF_MS = 100
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500
-REST_RATIO, REST_MAX_S = 1.5, 0.08
-"""After a batch the consumer rests so many times as long as it took: what comes meanwhile shares
-the next one, the more the busier it is."""
-REST_LONG_S = 0.3
-"""How long a consumer rests at most that is to rest for each record."""
 RESTLESS_S = 1.0
-"""After an assignment nobody rests for so long: some partitions have waited enough."""
+"""For so long after an assignment nobody rests."""
 COMMIT_EVERY_S = 0.5
 """Offsets move this often; what a successor does again is known to the ledger and the stores."""
 
@@ -58,6 +53,28 @@ Handle = Callable[[Sequence[Received]], Awaitable[None]]
 """Returns when the work of a batch is durable; the batch is in order within each partition."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a consumer waits after a batch: what comes meanwhile shares the next one.
+
+    So many times as long as the batch took, up to `max_s`, or so long for each of its records, up
+    to `long_s`, whichever is more. From 1 / `record_s` records a second on it is always `long_s`.
+    """
+
+    ratio: float = 1.5
+    max_s: float = 0.08
+    record_s: float = 0.0
+    long_s: float = 0.3
+
+    def after(self, spent_s: float, records: int) -> float:
+        """Return how long to wait after a batch of so many records that took so long."""
+        short_s = min(self.max_s, self.ratio * spent_s)
+        return max(short_s, min(self.long_s, self.record_s * records))
+
+
+USUAL = Rest()
+
+
 @dataclass(eq=False, slots=True)
 class _Turn:
     """What was worked on between two rebalances."""
@@ -77,7 +94,7 @@ class _Turns(Assignments):
     def __init__(self, member: Callable[[], GroupMember]) -> None:
         self._member = member
         self._begun = asyncio.Event()
-        self.begun_at = 0.0
+        self._begun_at = 0.0
         self._before = self.now = _Turn()
 
     def revoked(self) -> None:
@@ -92,14 +109,16 @@ class _Turns(Assignments):
                 member.seek(tp, offset)
                 self.now.done[tp] = offset
         self._begun.set()
-        self.begun_at = asyncio.get_running_loop().time()
+        self._begun_at = asyncio.get_running_loop().time()
 
     async def rest(self, rest_s: float) -> None:
         """Wait for so long, but not when new partitions have come: they have waited enough."""
+        self._begun.clear()
+        if asyncio.get_running_loop().time() < self._begun_at + RESTLESS_S:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(rest_s):
                 await self._begun.wait()
-        self._begun.clear()
 
 
 class Consumer:
@@ -121,9 +140,7 @@ class Consumer:
         handle: Handle,
         assignments: Assignments | None = None,
         after: Sequence[asyncio.Event] = (),
-        rest_ratio: float = REST_RATIO,
-        rest_max_s: float = REST_MAX_S,
-        rest_record_s: float = 0.0,
+        rest: Rest = USUAL,
     ) -> None:
         self._app = app
         self._producer = producer
@@ -142,8 +159,7 @@ class Consumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
-        self._rest_ratio, self._rest_max_s = rest_ratio, rest_max_s
-        self._rest_record_s = rest_record_s
+        self._rest = rest
         # The library keeps the last assignment on the class, for all groups of a process alike.
         self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
@@ -210,8 +226,7 @@ class Consumer:
                 )
                 started = clock()
                 records = sum(map(len, found.values()))
-                may_rest = started >= self._turns.begun_at + RESTLESS_S
-                if resting := may_rest and 0 < records < BATCH_RECORDS_MAX:
+                if resting := 0 < records < BATCH_RECORDS_MAX:
                     # A Fetch that waited meanwhile would be answered with the first record to
                     # come, and all others would wait until the batch after that one.
                     consumer.pause(*consumer.assignment())
@@ -221,10 +236,7 @@ class Consumer:
                     await self._commit(consumer)
                     self._committed_at = started
                 if resting:
-                    spent_s = clock() - started
-                    rest_s = min(self._rest_max_s, self._rest_ratio * spent_s)
-                    many_s = min(REST_LONG_S, self._rest_record_s * records)
-                    await self._turns.rest(max(rest_s, many_s))
+                    await self._turns.rest(self._rest.after(clock() - started, records))
                     consumer.resume(*consumer.paused())
         finally:
             await self._commit(consumer)
