@@ -17,7 +17,7 @@ from services.message.store import at_once
 from services.runtime.mongo import Document, Mongo
 from services.runtime.telemetry.log import log
 
-LATER_S = 5.0
+LATER_S = 2.0
 """How long counts wait for more, unless somebody asks for them."""
 _log = log(__name__)
 
