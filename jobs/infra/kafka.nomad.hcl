@@ -114,6 +114,7 @@ job "kafka" {
         args    = ["-euc", local.start]
       }
 
+      # It has as few threads as a small machine can use: each that wakes finds its caches cold.
       template {
         destination = "local/server.properties"
         change_mode = "noop"

@@ -44,19 +44,17 @@ class StatusConsumer:
             # The API is served in between: who waits for an answer waits for these, not for all.
             part = await self._apply({key: updates[key] for key in some})
             await self._bury(part, updates)
-            await self._producer.publish(
-                [
-                    Outgoing(
-                        CONVERSATION_EVENTS,
-                        str(message.conversation_id),
-                        message.changed(),
-                        traces[message.id],
-                    )
-                    for message in part.values()
-                ]
-            )
+            await self._tell(part.values(), traces)
             changed |= part
         await self._producer.publish(list(_unusable(batch, changed)))
+
+    async def _tell(self, messages: Iterable[Message], traces: Mapping[UUID, str | None]) -> None:
+        """Publish where messages stand now, also those that nothing changed."""
+        events = [
+            Outgoing(CONVERSATION_EVENTS, str(one.conversation_id), one.changed(), traces[one.id])
+            for one in messages
+        ]
+        await self._producer.publish(events)
 
     async def _apply(self, updates: Mapping[UUID, Sequence[StatusChanged]]) -> dict[UUID, Message]:
         """Return the messages with the evidence in them, as they are stored."""
