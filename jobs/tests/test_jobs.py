@@ -289,8 +289,9 @@ def test_prometheus_scrapes_what_consul_knows() -> None:
 @pytest.mark.parametrize("flavour", ["secantus", "secantus-wheel"])
 def test_a_stand_in_keeps_what_it_acknowledged(flavour: str) -> None:
     """MongoDB itself syncs what is written with `j=true`; the stand-ins have to be told."""
-    arguments = task_of(job("infra/mongodb", mongodb_flavour=flavour))["Config"]["args"]
-    assert "--sync-on-commit" in arguments
+    task = task_of(job("infra/mongodb", mongodb_flavour=flavour))
+    assert "--sync-on-commit" in task["Config"]["args"]
+    assert "transaction_sync=(enabled=true" in task["Env"]["SECANTUS_WT_CONFIG_EXTRA"]
     assert "--sync-on-commit" not in task_of(job("infra/mongodb"))["Config"]["args"]
 
 
