@@ -44,15 +44,14 @@ async def test_no_acknowledged_document_dies_with_its_process(tmp_path: Path) ->
 async def _killed_at_the_end(data: Path) -> AsyncIterator[Documents]:
     """Run the server, answering, and lend a collection of it."""
     port = _unused_port()
-    process = _start(port, data)
-    try:
-        async with client_of(f"127.0.0.1:{port}") as client:
+    async with client_of(f"127.0.0.1:{port}") as client:
+        process = _start(port, data)
+        try:
             await _answers(client)
             yield client.test.documents
+        finally:
             process.kill()
-    finally:
-        process.kill()
-        process.wait()
+            process.wait()
 
 
 def _unused_port() -> int:
