@@ -9,9 +9,9 @@ from services.runtime.channels import Channels
 from services.runtime.kafka.consumer import Consumer, Rest
 from services.runtime.kafka.producer import Producer
 
-REST = Rest(record_s=0.008)
-"""From 125 records a second on each router's batches come as far apart as they may: then they are
-large everywhere behind it, and a delivery costs the connectors and the ledger a third less."""
+REST = Rest(record_s=0.025, long_s=0.1)
+"""From 40 records a second on each router's batches come as far apart as they may: then they are
+large everywhere behind it, and the connectors and the ledger have less to do for each delivery."""
 
 
 def build(app: App[RouterConfig]) -> None:
