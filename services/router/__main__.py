@@ -5,4 +5,4 @@ from services.router.config import RouterConfig
 from services.runtime.app import run
 
 if __name__ == "__main__":
-    run(RouterConfig, build, gives_way=True)
+    run(RouterConfig, build)

@@ -98,7 +98,8 @@ class App(Generic[C]):
 def run(kind: type[C], build: Callable[[App[C]], None], *, gives_way: bool = False) -> None:
     """Run a service until it is told to stop; exit non-zero when it could not go on.
 
-    One that works through queues gives way to those whose answers are waited for.
+    One that works through a queue gives way to those whose answers are waited for, unless it costs
+    little itself and others wait for its end: a process dies in its own share of the cores, too.
     """
     environment = os.environ
     configure(environment.get("SERVICE_NAME", "?"), environment.get("INSTANCE_ID", "?"))
