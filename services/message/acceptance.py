@@ -20,7 +20,8 @@ from services.message.deliveries import carrier, check_channel, choose, freeze, 
 from services.message.history import History
 from services.message.messages import Delivery, Direction, Message, fingerprint, now
 from services.message.people import KnownPeople
-from services.message.store import ConversationStore, MessageStore
+from services.message.store import AT_ONCE_MAX, ConversationStore, MessageStore
+from services.runtime.batches import Batches
 from services.runtime.channels import Channels
 from services.runtime.http.routes import Text
 from services.runtime.kafka.producer import Outgoing, Producer
@@ -71,7 +72,9 @@ class Acceptance:
         sweep_after_s: float,
     ) -> None:
         self._messages = messages
-        self._conversations = conversations
+        self._loads: Batches[UUID, Conversation | None] = Batches(
+            conversations.find_many, AT_ONCE_MAX
+        )
         self._history = history
         self._people = people
         self._channels = channels
@@ -149,7 +152,7 @@ class Acceptance:
         return tried
 
     async def _load(self, conversation_id: UUID) -> Conversation:
-        conversation = await self._conversations.find(conversation_id)
+        conversation = await self._loads.add(conversation_id)
         if conversation is None:
             raise Problem(
                 "unknown_conversation", "Create the conversation first.", field="conversation_id"

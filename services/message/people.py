@@ -1,5 +1,6 @@
 """People as the user service knows them, remembered for a little while."""
 
+import asyncio
 import time
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeVar
@@ -7,10 +8,12 @@ from uuid import UUID
 
 from services.contracts.people import ContactQuery, People, PeopleQuery, Person
 from services.message.cache import Cache
+from services.runtime.batches import Batches
 from services.runtime.unavailable import Unavailable
 
 USER = "user"
 PEOPLE_MAX = 20_000
+ASKED_MAX = 500
 FRESH_S = 30.0
 STALE_S = 60.0
 """How long an address serves that nobody could confirm: the router resolves it anew anyway."""
@@ -32,12 +35,12 @@ class KnownPeople:
     def __init__(self, siblings: Asks) -> None:
         self._siblings = siblings
         self._seen: Cache[UUID, tuple[Person, float]] = Cache(PEOPLE_MAX)
+        self._asked: Batches[UUID, Person | None] = Batches(self._ask, ASKED_MAX)
 
     async def find(self, user_ids: Sequence[UUID]) -> dict[UUID, Person]:
         """Return those who exist, as the user service knows them now."""
-        question = PeopleQuery(list(user_ids))
-        answer = await self._siblings.ask(USER, "/internal/people", question, People)
-        found = {person.user_id: person for person in answer.items} if answer else {}
+        answers = await asyncio.gather(*map(self._asked.add, user_ids))
+        found = {person.user_id: person for person in answers if person is not None}
         seen_at = time.monotonic()
         for user_id, person in found.items():
             self._seen.put(user_id, (person, seen_at))
@@ -67,6 +70,12 @@ class KnownPeople:
         if person is None:
             raise Unavailable(USER, "it did not answer for a contact")
         return person
+
+    async def _ask(self, user_ids: Sequence[UUID]) -> list[Person | None]:
+        question = PeopleQuery(list(set(user_ids)))
+        answer = await self._siblings.ask(USER, "/internal/people", question, People)
+        found = {person.user_id: person for person in answer.items} if answer else {}
+        return [found.get(user_id) for user_id in user_ids]
 
     def _remembered(
         self, user_ids: Collection[UUID], channel: str, age_max_s: float

@@ -220,6 +220,13 @@ class ConversationStore:
             found = await database.conversations.find_one({"_id": conversation_id})
         return _read(found, Conversation)
 
+    async def find_many(self, conversation_ids: Sequence[UUID]) -> list[Conversation | None]:
+        """Return each of the conversations, None for one that does not exist."""
+        query = {"_id": {"$in": list(set(conversation_ids))}}
+        async with self._mongo.database() as database:
+            found = {one["_id"]: one async for one in database.conversations.find(query)}
+        return [_read(found.get(one), Conversation) for one in conversation_ids]
+
     async def insert(self, conversation: Conversation) -> None:
         """Store a new conversation."""
         async with self._mongo.database() as database:

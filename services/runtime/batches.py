@@ -1,4 +1,4 @@
-"""Joins concurrent writes into batches: one durable write serves all who came meanwhile."""
+"""Joins concurrent calls into batches: one write, or one look-up, serves all who came meanwhile."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
