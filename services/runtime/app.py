@@ -40,8 +40,8 @@ GC_THRESHOLD = 50_000
 """Allocations between collections: the default looks at every object many times a second."""
 EXIT_CONFIG = 78
 AUTOGROUP = Path("/proc/self/autogroup")
-GIVING_WAY_NICE = 4
-"""Two fifths of the share of a process that does not give way."""
+GIVING_WAY_NICE = 7
+"""A fifth of the share of a process that does not give way."""
 
 _log = log(__name__)
 

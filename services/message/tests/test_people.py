@@ -1,5 +1,6 @@
 """Who is remembered for how long."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -79,6 +80,16 @@ async def test_a_reachable_person_is_asked_for_once_in_a_while(users: Users, clo
     clock.time_s += FRESH_S + 0.1
     await known.reachable([anna], CHANNEL)
     assert users.asked == 2
+
+
+async def test_those_asked_for_at_once_are_asked_for_together(users: Users, clock: Clock) -> None:
+    """Each asker gets an answer of their own out of one question; a stranger is in none."""
+    known, stranger = KnownPeople(users), uuid4()
+    wanted = [*(users.add(ADDRESS) for _ in range(20)), stranger]
+    found = await asyncio.gather(*(known.reachable([one], CHANNEL) for one in wanted))
+    assert [set(people) for people in found] == [*({one} for one in wanted[:-1]), set()]
+    assert users.asked == 1
+    assert clock.time_s == 1000.0
 
 
 async def test_a_missing_address_is_never_remembered(users: Users, clock: Clock) -> None:

@@ -117,6 +117,15 @@ async def test_an_inbound_message_is_read_once(bench: Bench) -> None:
     assert await bench.messages.mark_read(uuid4(), now()) is None
 
 
+async def test_conversations_are_found_together(bench: Bench) -> None:
+    """Each as often as and where it was asked for, and nothing where there is none."""
+    one, two = conversation(uuid4()), conversation(uuid4())
+    await bench.conversations.insert(one)
+    await bench.conversations.insert(two)
+    found = await bench.conversations.find_many([two.id, uuid4(), one.id, two.id])
+    assert found == [two, None, one, two]
+
+
 async def test_a_customers_last_conversation_is_found(bench: Bench) -> None:
     """Among those on the channel and account, two people before a group, the latest first."""
     anna = uuid4()
