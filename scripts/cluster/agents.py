@@ -22,6 +22,9 @@ _WITHOUT_CGROUPS = 'umount -l /sys/fs/cgroup 2>/dev/null; exec "$@"'
 """Nomad then kills by process group and leaves the machine's cgroups alone."""
 _IN_TURN = ("chrt", "--batch", "0")
 """Who is woken waits for its turn, see services.runtime.app: here for every part alike."""
+_ONE_THREAD = {"GOMAXPROCS": "1"}
+"""The agents and Nomad's two helpers beside each task do little, each time for microseconds: with
+more threads each hands its work to another one, and both interrupt whoever runs."""
 
 
 def start(instance: Instance) -> None:
@@ -120,6 +123,7 @@ def _launch(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*_IN_TURN, *command],
+            env=os.environ | _ONE_THREAD,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

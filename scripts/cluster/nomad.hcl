@@ -44,8 +44,8 @@ plugin "raw_exec" {
 
 telemetry {
   prometheus_metrics         = true
-  # Without cgroups each collection runs pgrep for every process of every task.
-  collection_interval        = "60s"
+  # Without cgroups each collection runs pgrep for every process of every task, a second of a core.
+  collection_interval        = "1h"
   publish_allocation_metrics = true
   publish_node_metrics       = true
 }
