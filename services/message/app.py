@@ -35,7 +35,7 @@ from services.runtime.kafka.consumer import Consumer, Received, Rest
 from services.runtime.kafka.producer import Producer
 from services.runtime.mongo import Mongo
 
-STATUS_REST = Rest(ratio=25.0, max_s=2.0)
+STATUS_REST = Rest(ratio=25.0, max_s=1.0)
 """The longer, the more statuses of one message are written at once, and told at once."""
 STATUS_GROUP = "message"
 INBOUND_GROUP = "message-inbound"

@@ -1,5 +1,6 @@
 """Applies what connectors report about deliveries, one update for each message of a batch."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -19,6 +20,9 @@ from services.runtime.unavailable import Unavailable
 
 ROUNDS_MAX = 10
 """How often others may change the same messages under one batch."""
+PAUSE_RATIO, PAUSE_MAX_S = 2.0, 0.1
+"""How long the parts of a batch are apart, measured by the last one: who waits for an answer of the
+API waits for one part, and what it keeps busy behind it, not for all."""
 
 _log = log(__name__)
 
@@ -40,12 +44,15 @@ class StatusConsumer:
                 updates.setdefault(record.message_id, []).append(record)
                 traces[record.message_id] = received.traceparent
         changed: dict[UUID, Message] = {}
+        clock, pause_s = asyncio.get_running_loop().time, 0.0
         for some in at_once(list(updates)):
-            # The API is served in between: who waits for an answer waits for these, not for all.
+            await asyncio.sleep(pause_s)
+            began = clock()
             part = await self._apply({key: updates[key] for key in some})
             await self._bury(part, updates)
             await self._tell(part.values(), traces)
             changed |= part
+            pause_s = min(PAUSE_MAX_S, PAUSE_RATIO * (clock() - began))
         await self._producer.publish(list(_unusable(batch, changed)))
 
     async def _tell(self, messages: Iterable[Message], traces: Mapping[UUID, str | None]) -> None:
