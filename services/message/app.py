@@ -31,8 +31,9 @@ from services.runtime.app import App
 from services.runtime.channels import Channels
 from services.runtime.http.openapi import PartRoutes
 from services.runtime.http.routes import routes_of
-from services.runtime.kafka.consumer import Consumer, Received, Rest
+from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.rest import Rest
 from services.runtime.mongo import Mongo
 
 STATUS_REST = Rest(ratio=25.0, max_s=1.0)

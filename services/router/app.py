@@ -6,12 +6,13 @@ from services.router.config import RouterConfig
 from services.router.consumer import Router
 from services.runtime.app import App
 from services.runtime.channels import Channels
-from services.runtime.kafka.consumer import Consumer, Rest
+from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.producer import Producer
+from services.runtime.kafka.rest import Rest, Wave
 
-REST = Rest(record_s=0.025, long_s=0.1)
-"""From 40 records a second on each router's batches come as far apart as they may: then they are
-large everywhere behind it, and the connectors and the ledger have less to do for each delivery."""
+REST = Rest(waves=(Wave(40, 0.1), Wave(100, 0.25)))
+"""By records a second on each router. In waves batches are large everywhere behind it, and the
+connectors and the ledger have less to do for each delivery."""
 
 
 def build(app: App[RouterConfig]) -> None:

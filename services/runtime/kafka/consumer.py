@@ -17,6 +17,7 @@ from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
 from services.runtime.kafka.eviction import Assignments, GroupMember
 from services.runtime.kafka.producer import NAME, Producer
+from services.runtime.kafka.rest import USUAL, Pace, Rest
 from services.runtime.telemetry import metrics, trace
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
@@ -51,28 +52,6 @@ class Received:
 
 Handle = Callable[[Sequence[Received]], Awaitable[None]]
 """Returns when the work of a batch is durable; the batch is in order within each partition."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How long a consumer waits after a batch: what comes meanwhile shares the next one.
-
-    So many times as long as the batch took, up to `max_s`, or so long for each of its records, up
-    to `long_s`, whichever is more. From 1 / `record_s` records a second on it is always `long_s`.
-    """
-
-    ratio: float = 1.5
-    max_s: float = 0.08
-    record_s: float = 0.0
-    long_s: float = 0.3
-
-    def after(self, spent_s: float, records: int) -> float:
-        """Return how long to wait after a batch of so many records that took so long."""
-        short_s = min(self.max_s, self.ratio * spent_s)
-        return max(short_s, min(self.long_s, self.record_s * records))
-
-
-USUAL = Rest()
 
 
 @dataclass(eq=False, slots=True)
@@ -159,7 +138,7 @@ class Consumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._finished = asyncio.Event()
         self._failures = 0
-        self._rest = rest
+        self._pace = Pace(rest, time.time())
         # The library keeps the last assignment on the class, for all groups of a process alike.
         self._assignor = type("Assignor", (StickyPartitionAssignor,), {})
         self._committed_at = 0.0
@@ -236,7 +215,8 @@ class Consumer:
                     await self._commit(consumer)
                     self._committed_at = started
                 if resting:
-                    await self._turns.rest(self._rest.after(clock() - started, records))
+                    rest_s = self._pace.after(records, clock() - started, time.time())
+                    await self._turns.rest(rest_s)
                     consumer.resume(*consumer.paused())
         finally:
             await self._commit(consumer)

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from services.contracts.records import MessageAccepted, encode
 from services.contracts.topics import PARTITIONS
 from services.runtime.kafka import topics
-from services.runtime.kafka.consumer import Consumer, Received, Rest
+from services.runtime.kafka.consumer import Consumer, Received
 from services.runtime.kafka.producer import Producer
 from services.runtime.tests.application import application
 
@@ -26,20 +26,6 @@ RECORD = encode(
         accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 )
-
-
-@pytest.mark.parametrize(
-    ("spent_s", "records", "expected_s"),
-    [
-        pytest.param(0.01, 1, 0.015, id="few records wait as long as the batch took, and half"),
-        pytest.param(1.0, 1, 0.08, id="however slow it was, they wait no longer than that"),
-        pytest.param(0.01, 10, 0.08, id="many wait for each of them"),
-        pytest.param(0.01, 499, 0.3, id="up to a bound of their own"),
-    ],
-)
-def test_a_rest_goes_by_the_batch(spent_s: float, records: int, expected_s: float) -> None:
-    """What a batch took and what it held both make the next one come later, within bounds."""
-    assert Rest(record_s=0.008).after(spent_s, records) == pytest.approx(expected_s)
 
 
 @pytest.mark.connected
