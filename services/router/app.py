@@ -10,9 +10,9 @@ from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.producer import Producer
 from services.runtime.kafka.rest import Rest, Wave
 
-REST = Rest(waves=(Wave(40, 0.1), Wave(100, 0.4)))
-"""By records a second on each router. In waves batches are large everywhere behind it, and the
-connectors and the ledger have less to do for each delivery."""
+REST = Rest(waves=(Wave(12, 0.1), Wave(33, 0.4)))
+"""In waves batches are large everywhere behind the routers: connectors and ledger have less to do
+for each delivery. The long ones begin where the cores of a small machine are full."""
 
 
 def build(app: App[RouterConfig]) -> None:

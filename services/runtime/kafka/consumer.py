@@ -215,7 +215,8 @@ class Consumer:
                     await self._commit(consumer)
                     self._committed_at = started
                 if resting:
-                    rest_s = self._pace.after(records, clock() - started, time.time())
+                    spent_s, partitions = clock() - started, len(consumer.assignment())
+                    rest_s = self._pace.after(records, partitions, spent_s, time.time())
                     await self._turns.rest(rest_s)
                     consumer.resume(*consumer.paused())
         finally:

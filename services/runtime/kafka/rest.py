@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-REMEMBERED_S = 1.0
+REMEMBERED_S = 2.0
 """How long a consumer's rate of records goes by what came before."""
 
 
 class Wave(NamedTuple):
-    """From so many records a second on, batches begin so far apart."""
+    """From so many records a second in each partition on, batches begin so far apart.
+
+    That is alike for all members of a group, and stays when one of them is lost.
+    """
 
     rate_per_s: float
     apart_s: float
@@ -36,9 +39,12 @@ class Pace:
         self._rate_per_s = 0.0
         self._counted_at = now
 
-    def after(self, records: int, spent_s: float, now: float) -> float:
-        """Return how long to rest after a batch; `now` is the time that all consumers have."""
-        self._count(records, now)
+    def after(self, records: int, partitions: int, spent_s: float, now: float) -> float:
+        """Return how long to rest after a batch of so many partitions.
+
+        `now` is the time that all consumers have.
+        """
+        self._count(records / max(1, partitions), now)
         apart_s = 0.0
         for wave in self._rest.waves:
             if self._rate_per_s >= wave.rate_per_s:
@@ -47,7 +53,7 @@ class Pace:
             return apart_s - now % apart_s
         return min(self._rest.max_s, self._rest.ratio * spent_s)
 
-    def _count(self, records: int, now: float) -> None:
+    def _count(self, records: float, now: float) -> None:
         """Bring the rate up to date: what is long ago counts less and less."""
         elapsed_s = max(0.0, now - self._counted_at)
         self._rate_per_s *= math.exp(-elapsed_s / REMEMBERED_S)

@@ -17,7 +17,7 @@ WAVES = Rest(waves=(Wave(40, 0.1), Wave(100, 0.25)))
 )
 def test_a_rest_goes_by_what_the_batch_took(spent_s: float, expected_s: float) -> None:
     """What took longer is followed by a longer rest, within a bound."""
-    assert Pace(Rest(), NOW).after(500, spent_s, NOW) == pytest.approx(expected_s)
+    assert Pace(Rest(), NOW).after(500, 1, spent_s, NOW) == pytest.approx(expected_s)
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,18 @@ def test_waves_go_by_the_rate(rate_per_s: int, apart_s: float | None) -> None:
     pace, now = Pace(WAVES, NOW), NOW
     for _ in range(5 * rate_per_s):
         now += 1 / rate_per_s
-        rest_s = pace.after(1, 0.01, now)
+        rest_s = pace.after(1, 1, 0.01, now)
     expected_s = 0.015 if apart_s is None else apart_s - now % apart_s
     assert rest_s == pytest.approx(expected_s)
+
+
+def test_a_rate_is_that_of_a_partition() -> None:
+    """Who has more partitions, and so more records, rests as the others do."""
+    few, many, now = Pace(WAVES, NOW), Pace(WAVES, NOW), NOW
+    for _ in range(500):
+        now += 0.01
+        rests = few.after(1, 2, 0.01, now), many.after(2, 4, 0.01, now)
+    assert rests[0] == rests[1] == pytest.approx(0.1 - now % 0.1)
 
 
 def test_waves_are_the_same_for_all() -> None:
@@ -43,14 +52,14 @@ def test_waves_are_the_same_for_all() -> None:
     ends = []
     for late_s in (0.0, 0.03, 0.11):
         pace = Pace(WAVES, NOW)
-        pace.after(500, 0.01, NOW)
+        pace.after(500, 1, 0.01, NOW)
         now = NOW + 0.26 + late_s
-        ends.append(now + pace.after(1, 0.01, now))
+        ends.append(now + pace.after(1, 1, 0.01, now))
     assert ends == pytest.approx([NOW + 0.5] * 3)
 
 
 def test_a_load_that_is_over_is_forgotten() -> None:
     """A while after many records a single one comes in no wave."""
     pace = Pace(WAVES, NOW)
-    pace.after(500, 0.01, NOW)
-    assert pace.after(1, 0.01, NOW + 10) == pytest.approx(0.015)
+    pace.after(500, 1, 0.01, NOW)
+    assert pace.after(1, 1, 0.01, NOW + 20) == pytest.approx(0.015)
