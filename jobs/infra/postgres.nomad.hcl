@@ -45,7 +45,7 @@ locals {
     quoted=$(printf %s "$POSTGRES_PASSWORD" | sed "s/'/''/g")
     printf '%s\n' "alter role chat4all password '$quoted'" | postgres --single -D cluster postgres
     exec postgres -D cluster -h 127.0.0.1 -p ${var.postgres_port} -k "${var.postgres_data}" \
-      -c max_connections=200 -c synchronous_commit=on -c jit=off
+      -c max_connections=200 -c synchronous_commit=on -c jit=off -c autovacuum_naptime=3s
   EOT
 }
 
