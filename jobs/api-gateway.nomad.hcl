@@ -173,7 +173,8 @@ job "api-gateway" {
       }
 
       resources {
-        cpu    = 100
+        # Clients wait for its answers: three times the usual share of full cores.
+        cpu    = 300
         memory = var.driver == "docker" ? 256 : 128
       }
     }

@@ -213,7 +213,8 @@ job "connector" {
       }
 
       resources {
-        cpu    = 100
+        # It works through a queue: less than the usual share of full cores.
+        cpu    = 64
         memory = var.driver == "docker" ? 256 : 128
       }
     }

@@ -183,7 +183,8 @@ job "message" {
       }
 
       resources {
-        cpu    = 100
+        # Clients wait for its answers: three times the usual share of full cores.
+        cpu    = 300
         memory = var.driver == "docker" ? 256 : 128
       }
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.tests.parsed import CHANNEL, JOBS, Parsed, group_of, job, nomad, task_of
+from services.runtime.cores import USUAL_SHARE_MHZ
 
 ROOT = JOBS.parent
 SERVICES = sorted(path.name.removesuffix(".nomad.hcl") for path in JOBS.glob("*.nomad.hcl"))
@@ -32,6 +33,8 @@ OWN_ENVIRONMENT = {
         "QUOTA_PROFILE": "high-quota",
     },
 }
+SHARES_MHZ = {"api-gateway": 300, "message": 300, "connector": 64}
+"""Who has another share of full cores than `cores.USUAL_SHARE_MHZ`."""
 LIFELINES = ("router", "connector", "message")
 MODULES = {"connector": "connectors", "provider": f"connectors.{CHANNEL}.simulator"}
 
@@ -43,7 +46,7 @@ def shape(name: str, driver: str) -> Parsed:
     (group,) = copy["TaskGroups"]
     (task,) = group["Tasks"]
     del copy["Update"], group["Count"], task["Name"], task["Config"], task["Env"]
-    del group["Networks"], task["Services"][1:]
+    del group["Networks"], task["Services"][1:], task["Resources"]["CPU"]
     return copy
 
 
@@ -58,6 +61,13 @@ def test_services_are_alike(driver: str) -> None:
     first = shape(SERVICES[0], driver)
     for name in SERVICES[1:]:
         assert shape(name, driver) == first, name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_who_is_waited_for_goes_first(name: str) -> None:
+    """Full cores go to those whose answers are waited for before those that work off a queue."""
+    share_mhz = task_of(job(name))["Resources"]["CPU"]
+    assert share_mhz == SHARES_MHZ.get(name, USUAL_SHARE_MHZ)
 
 
 @pytest.mark.parametrize("name", SERVICES)

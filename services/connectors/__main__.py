@@ -9,4 +9,4 @@ from services.runtime.app import run
 
 if __name__ == "__main__":
     channel = load(os.environ.get("CHANNEL", ""))
-    run(channel.config, partial(build, create=channel.create), gives_way=True)
+    run(channel.config, partial(build, create=channel.create))

@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import aiohttp
@@ -23,6 +21,7 @@ from services.runtime import config as configuration
 from services.runtime.config import Config, InvalidConfig
 from services.runtime.consul import Consul
 from services.runtime.consul import configuration as consul_configuration
+from services.runtime.cores import USUAL_SHARE_MHZ, take_place
 from services.runtime.discovery import Discovery
 from services.runtime.health import Health
 from services.runtime.http.client import Siblings
@@ -39,9 +38,6 @@ KEEPALIVE_CLIENT_S = 30.0
 GC_THRESHOLD = 50_000
 """Allocations between collections: the default looks at every object many times a second."""
 EXIT_CONFIG = 78
-AUTOGROUP = Path("/proc/self/autogroup")
-GIVING_WAY_NICE = 7
-"""A fifth of the share of a process that does not give way."""
 
 _log = log(__name__)
 
@@ -95,38 +91,16 @@ class App(Generic[C]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def run(kind: type[C], build: Callable[[App[C]], None], *, gives_way: bool = False) -> None:
+def run(kind: type[C], build: Callable[[App[C]], None]) -> None:
     """Run a service until it is told to stop; exit non-zero when it could not go on.
 
-    One that works through a queue gives way to those whose answers are waited for, unless it costs
-    little itself and others wait for its end: a process dies in its own share of the cores, too.
+    Its job gives it a share of full cores: more to those whose answers are waited for than to
+    those that work through a queue.
     """
     environment = os.environ
     configure(environment.get("SERVICE_NAME", "?"), environment.get("INSTANCE_ID", "?"))
-    _yield_when_woken()
-    if gives_way:
-        _give_way()
+    take_place(float(environment.get("NOMAD_CPU_LIMIT", USUAL_SHARE_MHZ)))
     sys.exit(uvloop.run(_live(kind, build)))
-
-
-def _yield_when_woken() -> None:
-    """Let this process wait for its turn when it is woken instead of interrupting whoever runs.
-
-    On busy cores that spares many of the switches, each of which costs both sides what they had
-    in their caches; on idle ones it changes nothing.
-    """
-    with suppress(PermissionError):  # a sandbox may forbid it, and then it is as it was
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _give_way() -> None:
-    """Take a smaller share of full cores, by whichever of the two the kernel goes by here.
-
-    Where tasks are in cgroups it goes by theirs, and this changes nothing.
-    """
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, GIVING_WAY_NICE)
-        AUTOGROUP.write_text(str(GIVING_WAY_NICE))
 
 
 async def _live(kind: type[C], build: Callable[[App[C]], None]) -> int:
