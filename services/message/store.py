@@ -22,8 +22,9 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 INDEX_RETRY_S = 1.0
-AT_ONCE_MAX = 50
-"""Documents that one command reads or changes: a server may let others wait meanwhile."""
+AT_ONCE_MAX = 16
+"""Documents that one command reads or changes: a server may let others wait meanwhile, and so does
+the process that makes something of them."""
 INDEXES = {
     "messages": [
         IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),

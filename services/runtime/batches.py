@@ -14,9 +14,9 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Hands items to a writer, many at a time; who comes while it writes waits for the next.
 
-    Writes begin a pace apart that goes by how long they take, and is `pace_s` at most. The first
-    item after a rest waits `gather_s` for company. A write is nobody's: who gives up waiting
-    spoils it for none of the others.
+    Writes begin a pace apart that goes by how long they take, `pace_min_s` at least and `pace_s`
+    at most. The first item after a rest waits `gather_s` for company. A write is nobody's: who
+    gives up waiting spoils it for none of the others.
     """
 
     def __init__(
@@ -25,11 +25,13 @@ class Batches(Generic[T, R]):
         items_max: int,
         pace_s: float = 0.0,
         *,
+        pace_min_s: float = 0.0,
         gather_s: float = 0.0,
     ) -> None:
         self._write = write
         self._items_max = items_max
         self._pace_s = pace_s
+        self._pace_min_s = pace_min_s
         self._gather_s = gather_s
         self._next_at = 0.0
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
@@ -56,7 +58,8 @@ class Batches(Generic[T, R]):
                 started = clock()
                 items = await self._flush()
                 ratio = min(PACE_RATIO, 1 + items / PACE_ITEMS)
-                self._next_at = started + min(self._pace_s, ratio * (clock() - started))
+                pace_s = max(self._pace_min_s, ratio * (clock() - started))
+                self._next_at = started + min(self._pace_s, pace_s)
         finally:
             self._writing = None
 

@@ -86,3 +86,15 @@ async def test_writes_are_as_far_apart_as_they_are_slow() -> None:
     after_one, after_eight = (later - earlier for earlier, later in pairwise(starts))
     assert after_one >= 0.025
     assert after_eight >= 0.05
+
+
+async def test_fast_writes_are_a_pace_apart() -> None:
+    """However fast a write is, those who come within the least pace share the next one."""
+    writer = Writer()
+    writer.go.set()
+    batches = Batches(writer.write, 10, 0.05, pace_min_s=0.05)
+    assert await batches.add(1) == 2
+    second = asyncio.create_task(batches.add(2))
+    await asyncio.sleep(0.001)
+    assert [await batches.add(3), await second] == [6, 4]
+    assert writer.batches == [[1], [2, 3]]
