@@ -20,9 +20,10 @@ from services.runtime.unavailable import Unavailable
 
 ROUNDS_MAX = 10
 """How often others may change the same messages under one batch."""
-PAUSE_RATIO, PAUSE_MAX_S = 2.0, 0.1
-"""How long the parts of a batch are apart, measured by the last one: who waits for an answer of the
-API waits for one part, and what it keeps busy behind it, not for all."""
+PAUSE_RATIO, SPREAD_S = 2.0, 0.5
+"""How long the parts of a batch are apart, measured by the last one, and how long all of them may
+take for that: who waits for an answer of the API waits for one part, and what it keeps busy behind
+it, not for all. A batch that is too long for it has no time to lose."""
 
 _log = log(__name__)
 
@@ -44,15 +45,17 @@ class StatusConsumer:
                 updates.setdefault(record.message_id, []).append(record)
                 traces[record.message_id] = received.traceparent
         changed: dict[UUID, Message] = {}
-        clock, pause_s = asyncio.get_running_loop().time, 0.0
-        for some in at_once(list(updates)):
-            await asyncio.sleep(pause_s)
+        parts = list(at_once(list(updates)))
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + SPREAD_S
+        for left, some in zip(reversed(range(len(parts))), parts, strict=True):
             began = clock()
             part = await self._apply({key: updates[key] for key in some})
             await self._bury(part, updates)
             await self._tell(part.values(), traces)
             changed |= part
-            pause_s = min(PAUSE_MAX_S, PAUSE_RATIO * (clock() - began))
+            if left:
+                await asyncio.sleep(pause_s(clock() - began, (ends_at - clock()) / left))
         await self._producer.publish(list(_unusable(batch, changed)))
 
     async def _tell(self, messages: Iterable[Message], traces: Mapping[UUID, str | None]) -> None:
@@ -93,6 +96,11 @@ class StatusConsumer:
                 (dead if delivery.status is Status.FAILED else alive).append(letter)
         await self._letters.add(dead)
         await self._letters.withdraw([letter.id for letter in alive])
+
+
+def pause_s(spent_s: float, time_left_s: float) -> float:
+    """Return how long to pause behind a part; each of the others has so much time left."""
+    return max(0.0, min(PAUSE_RATIO * spent_s, time_left_s - spent_s))
 
 
 def _failed_once(delivery: Delivery) -> bool:
