@@ -214,7 +214,7 @@ job "connector" {
 
       resources {
         # It works through a queue: less than the usual share of full cores.
-        cpu    = 64
+        cpu    = 32
         memory = var.driver == "docker" ? 256 : 128
       }
     }

@@ -183,7 +183,7 @@ job "message" {
       }
 
       resources {
-        # Clients wait for its answers: three times the usual share of full cores.
+        # Clients wait for its answers: six times the usual share of full cores.
         cpu    = 300
         memory = var.driver == "docker" ? 256 : 128
       }

@@ -190,7 +190,7 @@ job "provider" {
       }
 
       resources {
-        cpu    = 100
+        cpu    = 50
         memory = var.driver == "docker" ? 256 : 128
       }
     }

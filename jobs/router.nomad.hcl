@@ -183,7 +183,7 @@ job "router" {
       }
 
       resources {
-        cpu    = 100
+        cpu    = 50
         memory = var.driver == "docker" ? 256 : 128
       }
     }

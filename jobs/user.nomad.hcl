@@ -165,7 +165,7 @@ job "user" {
       }
 
       resources {
-        cpu    = 100
+        cpu    = 50
         memory = var.driver == "docker" ? 256 : 128
       }
     }

@@ -33,7 +33,7 @@ OWN_ENVIRONMENT = {
         "QUOTA_PROFILE": "high-quota",
     },
 }
-SHARES_MHZ = {"api-gateway": 300, "message": 300, "connector": 64}
+SHARES_MHZ = {"api-gateway": 300, "message": 300, "connector": 32}
 """Who has another share of full cores than `cores.USUAL_SHARE_MHZ`."""
 LIFELINES = ("router", "connector", "message")
 MODULES = {"connector": "connectors", "provider": f"connectors.{CHANNEL}.simulator"}

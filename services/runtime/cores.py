@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 AUTOGROUP = Path("/proc/self/autogroup")
-USUAL_SHARE_MHZ = 100
+USUAL_SHARE_MHZ = 50
 """What a job gives in `resources.cpu` to a process that is to have as much as any other."""
 _STEP = 1.25
 """By so much the weight of a process changes with each step of niceness."""

@@ -20,7 +20,7 @@ PRIVILEGED = os.geteuid() == 0
 
 
 @pytest.mark.parametrize(
-    ("share_mhz", "nice"), [(20, 7), (64, 2), (100, 0), (300, -5 if PRIVILEGED else 0)]
+    ("share_mhz", "nice"), [(10, 7), (32, 2), (50, 0), (300, -8 if PRIVILEGED else 0)]
 )
 async def test_a_process_takes_the_share_that_its_job_gives(share_mhz: float, nice: int) -> None:
     """It interrupts nobody, and its session's group has the share as well."""
@@ -38,7 +38,7 @@ async def test_a_process_takes_the_share_that_its_job_gives(share_mhz: float, ni
 
 
 def test_a_share_is_a_weight() -> None:
-    """Of two processes on a full core, one with three times the share runs three times as long."""
-    for share_mhz in (25, 50, 100, 200, 300, 500):
+    """Of two processes on a full core, one with six times the share runs six times as long."""
+    for share_mhz in (12, 25, 32, 50, 100, 200, 300):
         weight = 1.25 ** -cores.nice_of(share_mhz)
         assert weight == pytest.approx(share_mhz / cores.USUAL_SHARE_MHZ, rel=0.13)
