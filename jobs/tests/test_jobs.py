@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.tests.parsed import CHANNEL, JOBS, Parsed, group_of, job, nomad, task_of
-from services.runtime.cores import USUAL_SHARE_MHZ
+from services.runtime.cores import AUTOGROUP, USUAL_SHARE_MHZ, nice_of
 
 ROOT = JOBS.parent
 SERVICES = sorted(path.name.removesuffix(".nomad.hcl") for path in JOBS.glob("*.nomad.hcl"))
@@ -68,6 +68,12 @@ def test_who_is_waited_for_goes_first(name: str) -> None:
     """Full cores go to those whose answers are waited for before those that work off a queue."""
     share_mhz = task_of(job(name))["Resources"]["CPU"]
     assert share_mhz == SHARES_MHZ.get(name, USUAL_SHARE_MHZ)
+
+
+def test_mongodb_takes_the_share_that_its_job_gives() -> None:
+    """It is no service of ours, so what starts it does what a service does by itself."""
+    task = task_of(job("infra/mongodb"))
+    assert f"echo {nice_of(task['Resources']['CPU'])} > {AUTOGROUP}" in task["Config"]["args"][1]
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -13,7 +13,7 @@ _STEP = 1.25
 
 
 def take_place(share_mhz: float) -> None:
-    """Wait for its turn when woken, and take no more of full cores than the job gives."""
+    """Wait for its turn when woken, and take of full cores the share that the job gives."""
     _yield_when_woken()
     _take_share(share_mhz)
 
@@ -34,11 +34,12 @@ def _yield_when_woken() -> None:
 
 
 def _take_share(share_mhz: float) -> None:
-    """Have that share by whichever of the two the kernel goes by here.
+    """Have that share by the process's niceness or its session's, whichever the kernel goes by.
 
     Where tasks are in cgroups, Nomad saw to it, and this changes nothing. More than the usual
     takes a privilege; without it, it stays the usual.
     """
+    nice = nice_of(share_mhz)
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, nice_of(share_mhz))
-        AUTOGROUP.write_text(str(nice_of(share_mhz)))
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        AUTOGROUP.write_text(str(nice))
