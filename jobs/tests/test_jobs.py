@@ -70,9 +70,10 @@ def test_who_is_waited_for_goes_first(name: str) -> None:
     assert share_mhz == SHARES_MHZ.get(name, USUAL_SHARE_MHZ)
 
 
-def test_mongodb_takes_the_share_that_its_job_gives() -> None:
+@pytest.mark.parametrize("name", ["kafka", "mongodb"])
+def test_a_foreign_part_takes_the_share_that_its_job_gives(name: str) -> None:
     """It is no service of ours, so what starts it does what a service does by itself."""
-    task = task_of(job("infra/mongodb"))
+    task = task_of(job(f"infra/{name}"))
     assert f"echo {nice_of(task['Resources']['CPU'])} > {AUTOGROUP}" in task["Config"]["args"][1]
 
 
