@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from services.runtime.unavailable import Unavailable
 
 FRESH_S = 1.0
 """How long an answer serves; the revocation of a key waits as long before it is answered."""
+AHEAD_S = 0.5
+"""From this age of an answer on the next one is asked for, so that no request has to wait."""
 STALE_S = 30.0
 """How long the last answer serves while the user service is away; then nothing is let through."""
 REMEMBERED_MAX = 10_000
@@ -47,23 +50,30 @@ class Keys:
         """Return who holds a key; raise the Problem when it is nobody's, or Unavailable."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         known = self._known.get(digest)
-        if known is not None and self._clock() - known.at < FRESH_S:
+        if known is not None and (age_s := self._clock() - known.at) < FRESH_S:
+            if age_s >= AHEAD_S:
+                self._asked(digest)
             return _or_refuse(known.holder)
         try:
-            return _or_refuse(await self._ask_once(digest))
+            return _or_refuse(await asyncio.shield(self._asked(digest)))
         except Unavailable:
             if known is None or self._clock() - known.at >= STALE_S:
                 raise
             return _or_refuse(known.holder)
 
-    async def _ask_once(self, digest: str) -> Holder | None:
-        """Ask the user service; requests with the same key that come meanwhile share the answer."""
+    def _asked(self, digest: str) -> asyncio.Task[Holder | None]:
+        """Return the question to the user service that requests with the same key share."""
         asking = self._asking.get(digest)
         if asking is None:
             asking = asyncio.create_task(self._look_up(digest), name="api-key")
             self._asking[digest] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
-        return await asyncio.shield(asking)
+            asking.add_done_callback(partial(self._answered, digest))
+        return asking
+
+    def _answered(self, digest: str, asking: asyncio.Task[Holder | None]) -> None:
+        del self._asking[digest]
+        if not asking.cancelled():
+            asking.exception()  # nobody may have waited for it
 
     async def _look_up(self, digest: str) -> Holder | None:
         asked_at = self._clock()

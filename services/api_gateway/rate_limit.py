@@ -1,7 +1,8 @@
 """Rate limits: one token bucket for each API key, shared through Redis, spent by leases.
 
-A gateway takes several tokens at a time and spends them without asking; what it does not spend
-within a second is lost. While Redis is away each gateway limits alone, and stricter.
+A gateway takes several tokens at a time and spends them without asking, and takes the next before
+it has spent them, so that no request has to wait; what it does not spend within a second is lost.
+While Redis is away each gateway limits alone, and stricter.
 """
 
 import asyncio
@@ -115,11 +116,19 @@ class _Share:
     def __init__(self, local: Bucket) -> None:
         self.local = local
         self.tokens = 0
+        self.few = 0
+        """With less than so many tokens the next lease is taken, if the last one left some."""
         self.good_until = 0.0
         self.left = 0.0
         """What the shared bucket held after the last lease."""
         self.empty_until = 0.0
         self.asking: asyncio.Task[None] | None = None
+
+    def renewed(self, asking: asyncio.Task[None]) -> None:
+        """Note that a lease was taken, or could not be."""
+        self.asking = None
+        if not asking.cancelled():
+            asking.exception()  # nobody may have waited for it
 
 
 class RateLimits:
@@ -142,12 +151,14 @@ class RateLimits:
             now = self._clock()
             if share.tokens > 0 and now < share.good_until:
                 share.tokens -= 1
+                if share.tokens < share.few:
+                    self._renewal(key, share)
                 return Verdict(True, self._limit, share.tokens + share.left)
             if now < share.empty_until:
                 metrics.requests_limited.labels("shared").inc()
                 return Verdict(False, self._limit, share.left)
             try:
-                await self._renew_once(key, share)
+                await asyncio.shield(self._renewal(key, share))
             except Unavailable:
                 return self._check_alone(share)
 
@@ -166,18 +177,19 @@ class RateLimits:
         self._shares.move_to_end(key)
         return share
 
-    async def _renew_once(self, key: str, share: _Share) -> None:
+    def _renewal(self, key: str, share: _Share) -> asyncio.Task[None]:
         """Take a lease; requests that come meanwhile wait for the same one."""
         if share.asking is None:
             share.asking = asyncio.create_task(self._renew(key, share), name="rate-limit-lease")
-        await asyncio.shield(share.asking)
+            share.asking.add_done_callback(share.renewed)
+        return share.asking
 
     async def _renew(self, key: str, share: _Share) -> None:
         asked_at = self._clock()
-        try:
-            share.tokens, share.left = await self._take(key, self._lease)
-        finally:
-            share.asking = None
+        granted, share.left = await self._take(key, self._lease)
+        unspent = share.tokens if self._clock() < share.good_until else 0
+        share.tokens = unspent + granted
+        share.few = min(granted, int(share.left)) // 2
         share.good_until = asked_at + LEASE_TIMEOUT_S
         if share.tokens == 0:
             share.empty_until = self._clock() + (1 - share.left) / self._limit.rate_per_s

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,9 @@ USER = "user"
 PEOPLE_MAX = 20_000
 ASKED_MAX = 500
 FRESH_S = 30.0
+AHEAD_S, GATHER_S = 20.0, 0.25
+"""From this age of an address on it is asked for again, with others of that age, so that nobody who
+sends has to wait."""
 STALE_S = 60.0
 """How long an address serves that nobody could confirm: the router resolves it anew anyway."""
 T = TypeVar("T")
@@ -36,6 +40,8 @@ class KnownPeople:
         self._siblings = siblings
         self._seen: Cache[UUID, tuple[Person, float]] = Cache(PEOPLE_MAX)
         self._asked: Batches[UUID, Person | None] = Batches(self._ask, ASKED_MAX)
+        self._aging: set[UUID] = set()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, user_ids: Sequence[UUID]) -> dict[UUID, Person]:
         """Return those who exist, as the user service knows them now."""
@@ -55,6 +61,7 @@ class KnownPeople:
         fresh = self._remembered(user_ids, channel, FRESH_S)
         missing = [user_id for user_id in user_ids if user_id not in fresh]
         if not missing:
+            self._refresh(user_ids)
             return fresh
         try:
             return fresh | await self.find(missing)
@@ -76,6 +83,25 @@ class KnownPeople:
         answer = await self._siblings.ask(USER, "/internal/people", question, People)
         found = {person.user_id: person for person in answer.items} if answer else {}
         return [found.get(user_id) for user_id in user_ids]
+
+    def _refresh(self, user_ids: Iterable[UUID]) -> None:
+        """See to it that addresses which are about to be too old are asked for again."""
+        since = time.monotonic() - AHEAD_S
+        for user_id in user_ids:
+            seen = self._seen.get(user_id)
+            if seen is not None and seen[1] < since:
+                self._aging.add(user_id)
+        if self._aging and self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._ask_again(), name="people-again")
+
+    async def _ask_again(self) -> None:
+        try:
+            await asyncio.sleep(GATHER_S)
+            aging, self._aging = self._aging, set()
+            with suppress(Unavailable):  # what is known serves until it is too old
+                await self.find(list(aging))
+        finally:
+            self._refreshing = None
 
     def _remembered(
         self, user_ids: Collection[UUID], channel: str, age_max_s: float

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 
 from services.api_gateway.access import Access, access, allowed
-from services.api_gateway.keys import FRESH_S, STALE_S, Keys
+from services.api_gateway.keys import AHEAD_S, FRESH_S, STALE_S, Keys
 from services.api_gateway.routes import WEBHOOKS_IN_FLIGHT_MAX, GatewayRoutes
 from services.contracts.people import ApiKeyGrant
 from services.contracts.problems import Problem
@@ -105,6 +105,25 @@ async def test_a_key_is_asked_for_once_and_again_when_its_answer_is_old() -> Non
     clock.now += FRESH_S
     await keys.holder("reader")
     assert service.asked == 2
+
+
+async def test_a_key_in_use_is_asked_for_again_before_anybody_has_to_wait() -> None:
+    """From half a second on the next answer is fetched beside the requests, if it can be."""
+    service, clock = UserService(), Clock()
+    keys = Keys(service, clock)
+    await keys.holder("reader")
+    clock.now += AHEAD_S
+    service.away = True
+    assert (await keys.holder("reader")).scopes == ("messages:read",)
+    assert service.asked == 1  # it begins behind the request
+    await asyncio.sleep(0.01)
+    service.away = False
+    await keys.holder("reader")
+    await asyncio.sleep(0.01)
+    assert service.asked == 3
+    clock.now += AHEAD_S + 0.4
+    await keys.holder("reader")
+    assert service.asked == 3  # the answer that came last is not old yet
 
 
 async def test_an_unknown_key_is_refused_and_remembered() -> None:

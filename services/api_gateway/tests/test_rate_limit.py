@@ -47,6 +47,8 @@ class Shared:
         self.now = 1000.0
         self.away = False
         self.asked = 0
+        self.go = asyncio.Event()
+        self.go.set()
 
     def clock(self) -> float:
         """Return the time, which stands until it is moved."""
@@ -56,6 +58,7 @@ class Shared:
         """Answer as the script in Redis does."""
         self.asked += 1
         await asyncio.sleep(0)
+        await self.go.wait()
         if self.away:
             raise Unavailable("redis")
         bucket = self.buckets.setdefault(key, Bucket(self.limit, self.now))
@@ -158,6 +161,20 @@ async def test_what_is_due_passes() -> None:
         shared.now += 0.1
         assert await passed(gateway, 100) == 100
     assert shared.asked - asked <= 60
+
+
+async def test_the_next_lease_is_taken_before_anybody_has_to_wait() -> None:
+    """While it is on its way the rest of the last one is spent; both together are not lost."""
+    shared = Shared(Limit(1000.0, 2000))
+    gateway = shared.gateway()
+    assert await passed(gateway, 60) == 60
+    shared.go.clear()
+    async with asyncio.timeout(1):
+        assert await passed(gateway, 40) == 40
+    assert shared.asked == 2
+    shared.go.set()
+    await asyncio.sleep(0.01)
+    assert await passed(gateway, 2000) == 1900
 
 
 async def test_an_empty_bucket_is_not_asked_again() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from services.contracts.people import Address, Kind, People, PeopleQuery, Person
 from services.message import people as people_module
-from services.message.people import FRESH_S, STALE_S, KnownPeople
+from services.message.people import AHEAD_S, FRESH_S, STALE_S, KnownPeople
 from services.runtime.unavailable import Unavailable
 
 CHANNEL = "WHATSAPP"
@@ -90,6 +90,25 @@ async def test_those_asked_for_at_once_are_asked_for_together(users: Users, cloc
     assert [set(people) for people in found] == [*({one} for one in wanted[:-1]), set()]
     assert users.asked == 1
     assert clock.time_s == 1000.0
+
+
+async def test_who_is_written_to_is_asked_for_again_ahead_of_time(
+    users: Users, clock: Clock
+) -> None:
+    """Nobody waits for it, and one question serves all whose time comes."""
+    known, wanted = KnownPeople(users), [users.add(ADDRESS) for _ in range(20)]
+    await known.reachable(wanted, CHANNEL)
+    clock.time_s += AHEAD_S + 1
+    for one in wanted:
+        assert one in await known.reachable([one], CHANNEL)
+    assert users.asked == 1
+    async with asyncio.timeout(5):
+        while users.asked == 1:
+            await asyncio.sleep(0.01)
+    clock.time_s += FRESH_S - 1
+    users.away = True
+    assert len(await known.reachable(wanted, CHANNEL)) == len(wanted)
+    assert users.asked == 2
 
 
 async def test_a_missing_address_is_never_remembered(users: Users, clock: Clock) -> None:
