@@ -53,6 +53,10 @@ class Accounts:
         """Return when an account may send."""
         await self._usable[name].wait()
 
+    def is_usable(self, name: str) -> bool:
+        """Tell whether an account may send."""
+        return self._usable[name].is_set()
+
     def knows(self, name: str) -> bool:
         """Tell whether the channel has this account."""
         return name in self._usable

@@ -1,15 +1,17 @@
 """Copies deliveries from Kafka into the ledger; from then on the ledger remembers them."""
 
 from collections.abc import Iterator, Sequence
-from uuid import UUID
 
 from services.connectors.base import Connector
 from services.connectors.lanes import Lanes
 from services.connectors.ledger import Ledger
 from services.connectors.parts import split
-from services.connectors.rows import Row
+from services.connectors.rows import Key, Row
+from services.connectors.worker import Attempt
 from services.contracts.records import DeliveryRequested
 from services.runtime.kafka.consumer import Received
+from services.runtime.postgres import NAME as POSTGRES
+from services.runtime.unavailable import Unavailable
 
 
 class UnexpectedRecord(Exception):  # noqa: N818 - what is wrong with it is its type
@@ -25,14 +27,30 @@ class Intake:
         self._lanes = lanes
 
     async def handle(self, batch: Sequence[Received]) -> None:
-        """Store the new deliveries of a batch durably, in order, and wake their lanes."""
+        """Store the new deliveries of a batch durably, in order, and wake their lanes.
+
+        What can be sent at once is claimed by the same write.
+        """
         rows = _once([row for received in batch for row in self._rows(received)])
         if not rows:
             return
-        fresh = await self._ledger.take_in(rows)
+        attempts: dict[Key, Attempt] = {}
+        try:
+            for row in rows:
+                if (admitted := await self._lanes.admit(row)) is not None:
+                    attempts[row.key] = admitted
+            claims = {key: attempt.claim for key, attempt in attempts.items()}
+            fresh = await self._ledger.take_in(rows, claims)
+        except BaseException:
+            for begun in attempts.values():
+                begun.claimed.set_exception(Unavailable(POSTGRES, "the intake did not end"))
+            raise
         for row in rows:
-            is_fresh = (row.message_id, row.recipient_id, row.part) in fresh
-            self._lanes.touch(row.lane, row.account, row if is_fresh else None)
+            attempt = attempts.get(row.key)
+            if attempt is None:
+                self._lanes.touch(row.lane, row.account, row if row.key in fresh else None)
+            else:
+                attempt.claimed.set_result(fresh.get(row.key) == attempt.claim.attempt_id)
 
     def _rows(self, received: Received) -> Iterator[Row]:
         record = received.record
@@ -63,11 +81,11 @@ class Intake:
 
 def _once(rows: Sequence[Row]) -> list[Row]:
     """Return each row once, as and where its latest replay has it: that may share a batch."""
-    latest: dict[tuple[UUID, UUID, int], Row] = {}
+    latest: dict[Key, Row] = {}
     for row in rows:
-        key = (row.message_id, row.recipient_id, row.part)
-        if key in latest and latest[key].replay_no >= row.replay_no:
+        known = latest.get(row.key)
+        if known is not None and known.replay_no >= row.replay_no:
             continue
-        latest.pop(key, None)
-        latest[key] = row
+        latest.pop(row.key, None)
+        latest[row.key] = row
     return list(latest.values())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.results import Results
 from services.connectors.rows import Lane, Row
-from services.connectors.worker import Tenure, Worker
+from services.connectors.worker import Attempt, Tenure, Worker
 from services.runtime.kafka.eviction import Assignments
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
@@ -26,11 +26,13 @@ class _Busy:
     """A lane with a task that follows it.
 
     `rows` are its next ones as far as they are known here; None says that only the ledger knows
-    them. `more` says that there are others behind.
+    them. `more` says that there are others behind. `attempt` is at a row before them, which its
+    intake is about to store.
     """
 
     account: str
     rows: deque[Row] | None
+    attempt: Attempt | None = None
     task: asyncio.Task[None] | None = None
     more: bool = False
 
@@ -141,12 +143,23 @@ class Lanes(Assignments):
             partition.waiting.add(account)
             return
         rows = deque([row]) if row is not None and self._knows_idle(partition) else None
-        busy = _Busy(account, rows)
-        partition.busy[lane] = busy
-        busy.task = asyncio.create_task(self._follow(partition, lane, busy), name="lane")
-        self._busy[account] += 1
-        self._tasks.add(busy.task)
-        busy.task.add_done_callback(lambda task: self._left(partition, lane, task))
+        self._begin(partition, lane, _Busy(account, rows))
+
+    async def admit(self, row: Row) -> Attempt | None:
+        """Begin with a row that is about to be stored, which it waits for, and for its claim.
+
+        None if something is before it or it has to wait: its lane is to be touched afterwards.
+        """
+        lane, partition = row.lane, self._owned.get(row.partition)
+        if partition is None or self._draining or lane in partition.busy:
+            return None
+        if self._busy[row.account] >= BUSY_MAX or not self._knows_idle(partition):
+            return None
+        attempt = await self._worker.admit(row, partition)
+        if attempt is not None:
+            task = self._begin(partition, lane, _Busy(row.account, deque(), attempt))
+            self._worker.attempting.add(task)
+        return attempt
 
     async def drain(self) -> None:
         """Hand out no more work and return when every attempt at hand has its result stored."""
@@ -155,6 +168,15 @@ class Lanes(Assignments):
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._results.flush()
+
+    def _begin(self, partition: _Partition, lane: Lane, busy: _Busy) -> asyncio.Task[None]:
+        partition.busy[lane] = busy
+        task = asyncio.create_task(self._follow(partition, lane, busy), name="lane")
+        busy.task = task
+        self._busy[busy.account] += 1
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._left(partition, lane, task))
+        return task
 
     async def _take_over(self, wanted: frozenset[int]) -> None:
         for number in self._owned.keys() - wanted:
@@ -221,7 +243,7 @@ class Lanes(Assignments):
 
     async def _follow(self, partition: _Partition, lane: Lane, busy: _Busy) -> None:
         """Bring the rows of a lane to their end, the first first, until there is none."""
-        while not (partition.ended or self._draining):
+        while busy.attempt is not None or not (partition.ended or self._draining):
             try:
                 if await self._step(partition, lane, busy):
                     return
@@ -233,14 +255,18 @@ class Lanes(Assignments):
 
     async def _step(self, partition: _Partition, lane: Lane, busy: _Busy) -> bool:
         """Work on the first row of a lane; True when there is none behind it."""
-        row = busy.rows.popleft() if busy.rows else None
-        is_known = row is not None
-        if row is None:
+        attempt, busy.attempt = busy.attempt, None
+        row = busy.rows.popleft() if busy.rows and attempt is None else None
+        is_known = attempt is not None or row is not None
+        if not is_known:
             busy.rows, busy.more = None, False
             row = await self._ledger.head(lane)
-        if row is None:
+        if attempt is not None:
+            step = await self._worker.carry_out(attempt)
+        elif row is not None:
+            step = await self._worker.work(row, partition)
+        else:
             return not busy.more
-        step = await self._worker.work(row, partition)
         if step.hold_s > 0 and not self._draining:
             await asyncio.sleep(step.hold_s)
         if not is_known:

@@ -1,15 +1,17 @@
 """The delivery ledger: decides whether a send may happen.
 
 States of a row: pending -> sending (claimed under the partition's epoch) -> sent | failed |
-unknown | pending again. `unknown` and a failure for lack of evidence give way to late evidence;
-a replay makes a failed row pending again, at the tail of its lane. All times are the database's.
+unknown | pending again. A row that may be sent at once is claimed as it is stored. `unknown` and a
+failure for lack of evidence give way to late evidence; a replay makes a failed row pending again,
+at the tail of its lane. All times are the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID
 
 from services.connectors.http import LEASE_S
-from services.connectors.rows import Claim, Lane, Row
+from services.connectors.rows import Claim, Key, Lane, Row
 from services.contracts.records import Reason
 from services.runtime.batches import Batches
 from services.runtime.postgres import Pool, Postgres
@@ -61,22 +63,31 @@ class Ledger:
         raised = {row["partition"]: row["epoch"] for row in rows}
         return {p: raised.get(p, held.get(p, 0)) for p in partitions}
 
-    async def take_in(self, new: Sequence[Row]) -> set[tuple[UUID, UUID, int]]:
+    async def take_in(
+        self, new: Sequence[Row], claims: Mapping[Key, Claim] = MappingProxyType({})
+    ) -> dict[Key, UUID | None]:
         """Store deliveries in their order; return which are to be sent now.
 
-        These are the new ones, and failed ones that are replayed: each by message, recipient
-        and part.
+        These are the new ones, and failed ones that are replayed. A new one is claimed at once if
+        there is a claim of it whose epoch holds: then its attempt is returned with it.
         """
+        claimed = [claims.get(row.key) for row in new]
         rows = await self._pool.fetch(
             """
             insert into ledger.delivery as d (message_id, recipient_id, channel, part, parts,
                 conversation_id, partition, account, address, content, reply_to, at_least_once,
-                traceparent, accepted_at, replay_no)
-            select m, r, $1, s, n, c, p, a, d, t, re, al, tr, at, rn
+                traceparent, accepted_at, replay_no, state, attempts, attempt_id, epoch, claimed_at)
+            select m, r, $1, s, n, c, p, a, d, t, re, al, tr, at, rn,
+                case when o.epoch is null then 'pending' else 'sending' end,
+                case when o.epoch is null then 0 else 1 end,
+                case when o.epoch is null then null else id end, o.epoch,
+                case when o.epoch is null then null else clock_timestamp() end
             from unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::smallint[], $6::uuid[],
                 $7::int[], $8::text[], $9::text[], $10::text[], $11::uuid[], $12::bool[],
-                $13::text[], $14::timestamptz[], $15::int[])
-                with ordinality as n (m, r, s, n, c, p, a, d, t, re, al, tr, at, rn, i)
+                $13::text[], $14::timestamptz[], $15::int[], $16::uuid[], $17::bigint[])
+                with ordinality as n (m, r, s, n, c, p, a, d, t, re, al, tr, at, rn, id, ep, i)
+            left join ledger.partition_owner o
+                on o.channel = $1 and o.partition = p and o.epoch = ep and o.owner = $18
             order by i
             on conflict (message_id, recipient_id, channel, part) do update set
                 state = 'pending', replay_no = excluded.replay_no, attempts = 0,
@@ -84,7 +95,7 @@ class Ledger:
                 account = excluded.account, address = excluded.address, proven = 0,
                 attempt_log = '[]', error_code = null, error_detail = null, reported = true
                 where d.state = 'failed' and d.replay_no < excluded.replay_no
-            returning message_id, recipient_id, part
+            returning message_id, recipient_id, part, attempt_id
             """,
             self._channel,
             [row.message_id for row in new],
@@ -101,8 +112,13 @@ class Ledger:
             [row.traceparent for row in new],
             [row.accepted_at for row in new],
             [row.replay_no for row in new],
+            [claim.attempt_id if claim else None for claim in claimed],
+            [claim.epoch if claim else None for claim in claimed],
+            self._instance,
         )
-        return {(row["message_id"], row["recipient_id"], row["part"]) for row in rows}
+        return {
+            (row["message_id"], row["recipient_id"], row["part"]): row["attempt_id"] for row in rows
+        }
 
     async def lanes(
         self, partition: int, most: int, account: str | None = None

@@ -43,6 +43,11 @@ class Row(Struct, frozen=True, kw_only=True):
     """How long a pending row must wait, or a foreign claim is still to be respected."""
 
     @property
+    def key(self) -> "Key":
+        """What names this row."""
+        return (self.message_id, self.recipient_id, self.part)
+
+    @property
     def lane(self) -> Lane:
         """The lane this delivery is in."""
         return Lane(self.partition, self.conversation_id, self.recipient_id)
@@ -73,6 +78,10 @@ class Claim(NamedTuple):
     row: Row
     epoch: int
     attempt_id: UUID
+
+
+Key = tuple[UUID, UUID, int]
+"""What names a row of a channel: its message, recipient and part."""
 
 
 class Taken(NamedTuple):

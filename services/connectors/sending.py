@@ -87,6 +87,18 @@ class Sending:
             raise
         return account.breaker
 
+    async def admit_now(self, row: Row) -> Breaker | None:
+        """Do as `admit` if a delivery may be attempted without any wait; else return None."""
+        account = self._states.get(row.account)
+        if account is None or account.limits is not None:
+            return None
+        if account.turns.locked() or account.gate.locked() or account.breaker.is_open:
+            return None
+        if not self.accounts.is_usable(row.account) or account.quiet_until > self._clock():
+            return None
+        await account.turns.acquire()  # there is one: it does not wait
+        return account.breaker
+
     def dismiss(self, row: Row) -> None:
         """Let another take the place of a delivery whose attempt is over."""
         account = self._states[row.account]

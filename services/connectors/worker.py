@@ -25,7 +25,7 @@ from services.connectors.base import (
 from services.connectors.breaker import Breaker
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.results import Results
-from services.connectors.rows import Row
+from services.connectors.rows import Claim, Row
 from services.connectors.sending import Sending
 from services.contracts.ids import new_id
 from services.contracts.records import Reason
@@ -54,6 +54,19 @@ class Tenure:
     epoch: int
     open: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """A send that may begin once its claim stands; `claimed` is set by the intake that makes it."""
+
+    claim: Claim
+    lease: http.Lease
+    breaker: Breaker
+    reply_to: str | None = None
+    claimed: asyncio.Future[bool] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class Step(NamedTuple):
@@ -105,14 +118,46 @@ class Worker:
         async with self._sending.turn(row) as breaker:
             task = self._begin()
             try:
-                lease = http.Lease(self._clock() + http.LEASE_S)
-                attempt_id = new_id()
-                if not await self._claim(row, tenure, attempt_id):
+                attempt = self._attempt(row, tenure, breaker, reply_to)
+                if not await self._claim(attempt.claim, tenure):
                     return _LATER
-                outcome = await self._send(row, attempt_id, reply_to, lease, breaker)
-                return await self._persist(lambda: self._store(row, attempt_id, outcome, breaker))
+                return await self._send_and_store(attempt)
             finally:
                 self.attempting.discard(task)
+
+    async def admit(self, row: Row, tenure: Tenure) -> Attempt | None:
+        """Return an attempt at a row that its intake is about to store and to claim.
+
+        None if it has to wait for anything. Whoever gets one has it carried out, by a task that is
+        among those that may not be cancelled.
+        """
+        if row.reply_to is not None or row.replay_no > 0:
+            return None
+        if tenure.ended or not tenure.open.is_set():
+            return None
+        breaker = await self._sending.admit_now(row)
+        return None if breaker is None else self._attempt(row, tenure, breaker)
+
+    async def carry_out(self, attempt: Attempt) -> Step:
+        """Send a row that was admitted, if its intake could claim it."""
+        try:
+            if not await self._won(attempt.claim, attempt.claimed):
+                return _LATER
+            return await self._send_and_store(attempt)
+        finally:
+            self.attempting.discard(asyncio.current_task())
+            self._sending.dismiss(attempt.claim.row)
+
+    def _attempt(
+        self, row: Row, tenure: Tenure, breaker: Breaker, reply_to: str | None = None
+    ) -> Attempt:
+        """Return an attempt whose lease has begun: before the claim, so that it ends first."""
+        lease = http.Lease(self._clock() + http.LEASE_S)
+        return Attempt(Claim(row, tenure.epoch, new_id()), lease, breaker, reply_to)
+
+    async def _send_and_store(self, attempt: Attempt) -> Step:
+        outcome = await self._send(attempt)
+        return await self._persist(lambda: self._store(attempt, outcome))
 
     async def _respect(self, row: Row) -> Step:
         """Wait for a claim that is not ours; past its bound its outcome is unknown."""
@@ -124,23 +169,28 @@ class Worker:
         return _AGAIN
 
     async def _refuse_account(self, row: Row, tenure: Tenure) -> Step:
-        attempt_id = new_id()
+        claim = Claim(row, tenure.epoch, new_id())
         task = self._begin()
         try:
-            if not await self._claim(row, tenure, attempt_id):
+            if not await self._claim(claim, tenure):
                 return _LATER
             reason = Reason("unknown_account", f"There is no account {row.account!r} any more.")
-            await self._persist(lambda: self._results.refused(row, attempt_id, reason))
+            await self._persist(lambda: self._results.refused(row, claim.attempt_id, reason))
         finally:
             self.attempting.discard(task)
         return _AGAIN
 
-    async def _claim(self, row: Row, tenure: Tenure, attempt_id: UUID) -> bool:
+    async def _claim(self, claim: Claim, tenure: Tenure) -> bool:
         if tenure.ended or not tenure.open.is_set():
             return False
+        return await self._won(claim, self._ledger.claim(*claim))
+
+    async def _won(self, claim: Claim, answer: Awaitable[bool]) -> bool:
+        """Return whether a claim stands; one whose answer was lost is given up."""
+        row, attempt_id = claim.row, claim.attempt_id
         trace.current.set(trace.proceed(row.traceparent))
         try:
-            return await self._ledger.claim(row, tenure.epoch, attempt_id)
+            return await answer
         except Exception as error:
             if dependency_of(error) is None:
                 raise
@@ -149,21 +199,15 @@ class Worker:
             await self._persist(lambda: self._put_back(row, attempt_id, reason, wait_s=0))
             return False
 
-    async def _send(
-        self,
-        row: Row,
-        attempt_id: UUID,
-        reply_to: str | None,
-        lease: http.Lease,
-        breaker: Breaker,
-    ) -> Outcome:
+    async def _send(self, attempt: Attempt) -> Outcome:
+        row, lease, breaker = attempt.claim.row, attempt.lease, attempt.breaker
         http.current.set(lease)
         delivery = Delivery(
             account=row.account,
             address=row.address,
             content=row.content,
-            reference=str(_reference(row, attempt_id)),
-            reply_to_provider_id=reply_to,
+            reference=str(_reference(row, attempt.claim.attempt_id)),
+            reply_to_provider_id=attempt.reply_to,
         )
         outcome, reached = await self._try(delivery, lease)
         if isinstance(outcome, Accepted):
@@ -199,8 +243,9 @@ class Worker:
             code, detail = "connector_failed", type(error).__name__
         return SendError(verdict=verdict, code=code, detail=detail), False
 
-    async def _store(self, row: Row, attempt_id: UUID, outcome: Outcome, breaker: Breaker) -> Step:
+    async def _store(self, attempt: Attempt, outcome: Outcome) -> Step:
         """Store what an outcome means for the delivery."""
+        row, attempt_id, breaker = attempt.claim.row, attempt.claim.attempt_id, attempt.breaker
         if isinstance(outcome, Accepted):
             await self._results.accepted(row, attempt_id, outcome.provider_id)
             return Step(settled=True)

@@ -9,10 +9,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -22,12 +23,12 @@ import uvloop
 from aiohttp import web
 
 from services.connectors import app as wiring
-from services.connectors import housekeeping, http, registry, reporter, worker
+from services.connectors import housekeeping, http, lanes, registry, reporter, worker
 from services.connectors.base import Connector, Delivery, Http, Outcome
 from services.connectors.lanes import Lanes
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.outcomes import Outcomes
-from services.connectors.rows import Report, Row, Settled
+from services.connectors.rows import Claim, Key, Report, Row, Settled
 from services.runtime.app import App
 from services.runtime.consul import Consul
 from services.runtime.discovery import Discovery
@@ -45,7 +46,8 @@ class Orders(NamedTuple):
     """What a process is told at its start.
 
     `channel` is the folder, `ledger_channel` the name under which the ledger keeps its rows. At
-    the point `at` it sends itself the signal `end`; without one it meets none.
+    the point `at` it sends itself the signal `end`; without one it meets none. `takes_over` says
+    that it has to look at a lane before it begins with what comes, as after a takeover.
     """
 
     channel: str
@@ -56,6 +58,7 @@ class Orders(NamedTuple):
     end: signal.Signals = signal.SIGKILL
     lease_s: float = http.LEASE_S
     retry_bound_s: float = CLAIM_BOUND_S
+    takes_over: bool = True
 
 
 class Point:
@@ -84,6 +87,17 @@ class StoppingLedger(Ledger):
         won = await super().claim(row, epoch, attempt_id)
         point.reach("claimed")
         return won
+
+    async def take_in(
+        self, new: Sequence[Row], claims: Mapping[Key, Claim] = MappingProxyType({})
+    ) -> dict[Key, UUID | None]:
+        """Store rows; those that are claimed by it meet the points of a claim."""
+        if claims:
+            point.reach("before claim")
+        fresh = await super().take_in(new, claims)
+        if claims:
+            point.reach("claimed")
+        return fresh
 
 
 class StoppingTransport:
@@ -261,6 +275,8 @@ def _prepare(orders: Orders, wire: Wire) -> None:
     parts.ProviderHttp = StoppingHttp
     http.LEASE_S = orders.lease_s
     cast("Any", worker).CLAIM_BOUND_S = orders.retry_bound_s
+    if not orders.takes_over:
+        cast("Any", lanes).CLAIM_BOUND_S = 0.0
     housekeeping.EVERY_S = HOUSEKEEPING_EVERY_S
     reporter.PACE_S = REPORTS_PACE_S
 

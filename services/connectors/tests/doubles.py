@@ -106,6 +106,10 @@ class Accounts:
         """Return when an account may send."""
         await self.good[name].wait()
 
+    def is_usable(self, name: str) -> bool:
+        """Tell whether an account may send."""
+        return self.good[name].is_set()
+
     def knows(self, name: str) -> bool:
         """Tell whether there is this account."""
         return name in self.good

@@ -7,9 +7,9 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 from services.connectors.lanes import Lanes
-from services.connectors.rows import Lane, Row
+from services.connectors.rows import Claim, Lane, Row
 from services.connectors.tests import doubles
-from services.connectors.worker import Step, Tenure
+from services.connectors.worker import Attempt, Step, Tenure
 
 
 class Book:
@@ -75,12 +75,33 @@ class Hands:
         self.free: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.attempting: set[Any] = set()
         self.uninterruptible = False
+        self.admits = False
         self.inverted: list[Row] = []
         self.step = Step(settled=True)
+
+    async def admit(self, row: Row, tenure: Tenure) -> Attempt | None:
+        """Admit rows while there is nothing to wait for."""
+        if not self.admits or tenure.ended or not tenure.open.is_set():
+            return None
+        return Attempt(
+            Claim(row, tenure.epoch, row.message_id), cast("Any", None), cast("Any", None)
+        )
+
+    async def carry_out(self, attempt: Attempt) -> Step:
+        """Finish a row that was admitted, once it is claimed."""
+        try:
+            if not await attempt.claimed:
+                return Step(settled=False)
+            return await self._finish(attempt.claim.row)
+        finally:
+            self.attempting.discard(asyncio.current_task())
 
     async def work(self, row: Row, tenure: Tenure) -> Step:
         """Finish a row once its account is free."""
         await tenure.open.wait()
+        return await self._finish(row)
+
+    async def _finish(self, row: Row) -> Step:
         task = asyncio.current_task()
         if self.uninterruptible:
             self.attempting.add(task)
@@ -122,6 +143,22 @@ class Site:
         """Store a delivery and say so, as the intake does."""
         row = self.book.add(lane, account)
         self.lanes.touch(lane, account, row)
+        return row
+
+    async def take_in(self, lane: Lane, *, won: bool = True) -> Row | None:
+        """Store a delivery as the intake does; return it if its lane began with it before."""
+        row = doubles.row(
+            partition=lane.partition,
+            conversation_id=lane.conversation_id,
+            recipient_id=lane.recipient_id,
+        )
+        attempt = await self.lanes.admit(row)
+        await asyncio.sleep(0)
+        self.book.rows[lane].append(row)
+        if attempt is None:
+            self.lanes.touch(lane, row.account, row)
+            return None
+        attempt.claimed.set_result(won)
         return row
 
     async def own(self, *partitions: int) -> None:

@@ -88,11 +88,15 @@ def is_unknown(channel: str, at: str) -> bool:
     return at in NOT_KEPT or (at in KEPT and not SIDES[channel].gives_evidence)
 
 
+@pytest.mark.parametrize("takes_over", [True, False])
 @pytest.mark.parametrize("channel", SIDES)
 @pytest.mark.parametrize("at", POINTS)
-async def test_killed(staged: Staged, channel: str, at: str) -> None:
-    """The successor sends what was not claimed, resends nothing, and evidence settles the rest."""
-    async with staged(channel, at=at) as on:
+async def test_killed(staged: Staged, channel: str, at: str, takes_over: bool) -> None:  # noqa: FBT001
+    """The successor sends what was not claimed, resends nothing, and evidence settles the rest.
+
+    Whether it was claimed by itself, as after a takeover, or as it was stored.
+    """
+    async with staged(channel, at=at, takes_over=takes_over) as on:
         one, two = await crash(on, at)
         if at == EVIDENCE_FIRST and SIDES[channel].gives_evidence:
             await on.hear_something()
@@ -109,11 +113,13 @@ async def test_killed(staged: Staged, channel: str, at: str) -> None:
         assert await on.kept() == (["two"] if at in NOT_KEPT else ["one", "two"])
 
 
+@pytest.mark.parametrize("takes_over", [True, False])
 @pytest.mark.parametrize("channel", SIDES)
 @pytest.mark.parametrize("at", [at for at in POINTS if at not in WINDOW])
-async def test_stopped(staged: Staged, channel: str, at: str) -> None:
+async def test_stopped(staged: Staged, channel: str, at: str, takes_over: bool) -> None:  # noqa: FBT001
     """A process that goes on after its successor has writes nothing; its answer is evidence."""
-    async with staged(channel, at=at, end=signal.SIGSTOP, lease_s=LEASE_S) as on:
+    end = {"at": at, "end": signal.SIGSTOP, "lease_s": LEASE_S, "takes_over": takes_over}
+    async with staged(channel, **end) as on:
         one, two = await crash(on, at)
         await on.bench.age(CLAIM_BOUND_S)
         await settled(on, two, *AFTER_SENT)

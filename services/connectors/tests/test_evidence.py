@@ -50,9 +50,9 @@ async def test_a_replay_stands_at_the_tail_and_counts_anew(bench: Bench) -> None
     later = delivery()
     await bench.first.take_in([later])
     key = (row.message_id, row.recipient_id, 0)
-    assert await bench.first.take_in([again(row)]) == {key}
-    assert await bench.first.take_in([again(row)]) == set()
-    assert await bench.first.take_in([row]) == set()
+    assert set(await bench.first.take_in([again(row)])) == {key}
+    assert not await bench.first.take_in([again(row)])
+    assert not await bench.first.take_in([row])
     sent, _ = await bench.sent()
     assert sent.message_id == later.message_id
     replayed, attempt = await bench.claimed()
@@ -65,9 +65,9 @@ async def test_a_replay_stands_at_the_tail_and_counts_anew(bench: Bench) -> None
 async def test_only_what_failed_is_replayed(bench: Bench) -> None:
     """A delivery that is out, or on its way, is not sent again."""
     row, _ = await bench.sent()
-    assert await bench.first.take_in([again(row)]) == set()
+    assert not await bench.first.take_in([again(row)])
     lost, _ = await bench.lost(delivery())
-    assert await bench.first.take_in([again(lost)]) == set()
+    assert not await bench.first.take_in([again(lost)])
     assert await bench.first.head(LANE) is None
 
 

@@ -54,6 +54,63 @@ async def test_an_idle_lane_begins_with_what_it_is_given(site: Site) -> None:
     assert site.book.heads == heads
 
 
+@pytest.mark.parametrize("won", [True, False])
+async def test_an_idle_lane_begins_before_its_row_is_stored(site: Site, won: bool) -> None:  # noqa: FBT001
+    """What comes behind stays behind; without its claim the ledger is asked."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S
+    site.hands.admits = True
+    here = lane()
+    first = await site.take_in(here, won=won)
+    assert first is not None
+    assert await site.take_in(here) is None
+    heads = site.book.heads
+    site.free("main")
+    await site.until(lambda: not site.lanes._tasks)
+    assert [row.lane for row in site.hands.done] == [here] * 2
+    assert site.hands.done[0] is first
+    assert not site.hands.inverted
+    assert (site.book.heads > heads) == (not won)
+    assert not +site.lanes._busy
+
+
+async def test_no_lane_begins_early_that_may_have_older_rows(site: Site) -> None:
+    """Not in a partition just taken over, nor in a closed one, nor beyond the room there is."""
+    site.hands.admits = True
+    await site.own(3)
+    assert await site.take_in(lane()) is None
+    site.clock.now += CLAIM_BOUND_S
+    assert await site.take_in(lane(4)) is None
+    for _ in range(module.BUSY_MAX - 1):
+        assert await site.take_in(lane()) is not None
+    assert await site.take_in(lane()) is None
+    site.lanes.revoked()
+    site.free("main")
+    await site.until(lambda: len(site.hands.done) == module.BUSY_MAX)
+    assert await site.take_in(lane()) is None
+
+
+@pytest.mark.parametrize("end", ["lost at once", "lost", "drained"])
+async def test_a_row_on_its_way_into_the_ledger_is_carried_out(site: Site, end: str) -> None:
+    """Its claim may stand already, so neither the end of its partition nor of us may stop it."""
+    await site.own(3)
+    site.clock.now += CLAIM_BOUND_S
+    site.hands.admits = True
+    attempt = await site.lanes.admit(row := site.book.add(lane()))
+    assert attempt is not None
+    if end == "lost at once":
+        site.lanes._end(3)
+    ending = asyncio.create_task(site.lanes.drain() if end == "drained" else site.own(4))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert ending.done() == (end != "drained")
+    site.free("main")
+    attempt.claimed.set_result(True)
+    await site.until(lambda: not site.lanes._tasks)
+    await ending
+    assert site.hands.done == [row]
+
+
 @pytest.mark.parametrize("beyond", [0, 4])
 async def test_a_busy_lane_remembers_what_comes_next(site: Site, beyond: int) -> None:
     """A few rows behind the one at hand are not read again, those beyond are; all in order."""

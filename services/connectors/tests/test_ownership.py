@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
-from services.connectors.rows import Lane, Row
+from services.connectors.rows import Claim, Lane, Row
 from services.connectors.tests.bench import LOST, Bench, delivery, status
 from services.contracts.ids import new_id
 from services.contracts.records import Reason
@@ -62,16 +62,24 @@ class Walk:
         self.owner = ledger
 
     async def take_in(self) -> None:
-        """Add a delivery."""
+        """Add a delivery; an idle lane may begin with it, if who takes it in owns the lane."""
         lane = self.random.choice(LANES)
         row = delivery(
             conversation_id=lane.conversation_id,
             recipient_id=lane.recipient_id,
             at_least_once=self.random.random() < 0.3,
         )
-        await self.bench.first.take_in([row])
+        ledger, attempt = self.random.choice(list(self.epochs)), new_id()
+        is_idle = not self.order[lane] and await self.young(lane) == 0
+        claims = {row.key: Claim(row, self.epochs[ledger].get(3, 0), attempt)} if is_idle else {}
+        won = (await ledger.take_in([row], claims))[row.key]
+        assert won == (attempt if is_idle and ledger is self.owner else None)
         self.rows[row.message_id] = row
         self.order[lane].append(row.message_id)
+        if won is not None:
+            self.claimed[row.message_id] = won
+            self.held.append(Held(row, won, ledger))
+            self.claims += 1
 
     async def replay(self) -> None:
         """Send a failed delivery again, at the tail."""

@@ -13,7 +13,7 @@ from services.connectors.rows import Row
 from services.connectors.sending import Sending
 from services.connectors.tests import doubles
 from services.connectors.tests.doubles import row
-from services.connectors.worker import ATTEMPTS_MAX, RETRY_BASE_S, Step, Tenure, Worker
+from services.connectors.worker import ATTEMPTS_MAX, RETRY_BASE_S, Attempt, Step, Tenure, Worker
 from services.contracts.ids import new_id
 from services.runtime.unavailable import Unavailable
 
@@ -21,9 +21,10 @@ AWAY = Unavailable("postgres")
 
 
 class Site:
-    """A worker with doubles of all that surrounds it."""
+    """A worker with doubles of all that surrounds it; `by_intake` says who claims what it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_intake: bool) -> None:
+        self.by_intake = by_intake
         clock = asyncio.get_running_loop().time
         self.connector = doubles.Connector("main", "second")
         self.ledger, self.results = doubles.Ledger(), doubles.Results()
@@ -48,14 +49,26 @@ class Site:
     async def work(self, row: Row, *script: Any) -> Step:
         """Let the provider do something with a row."""
         self.connector.script += script
+        if self.by_intake and row.state == "pending" and row.wait_s == 0:
+            attempt = await self.worker.admit(row, self.tenure)
+            if attempt is not None:
+                return await self._carry_out(attempt)
         return await self.worker.work(row, self.tenure)
 
+    async def _carry_out(self, attempt: Attempt) -> Step:
+        self.worker.attempting.add(asyncio.current_task())
+        try:
+            attempt.claimed.set_result(await self.ledger.claim(*attempt.claim))
+        except Unavailable as error:
+            attempt.claimed.set_exception(error)
+        return await self.worker.carry_out(attempt)
 
-@pytest.fixture
-async def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A worker whose waits for what is away are short."""
+
+@pytest.fixture(params=["the worker", "the intake"])
+async def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A worker whose waits for what is away are short; rows are claimed by it or before it."""
     monkeypatch.setattr(worker, "AWAY_RETRY_S", 0.001)
-    return Site()
+    return Site(by_intake=request.param == "the intake")
 
 
 def error(verdict: Verdict, **more: Any) -> SendError:
