@@ -1,7 +1,10 @@
 """Leave to send: what holds back one account holds back only that one, and never lets go early."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
+
+import pytest
 
 from services.connectors.sending import Sending
 from services.connectors.tests.doubles import LIMITS, Accounts, Connector, row
@@ -109,3 +112,45 @@ async def test_one_recipients_pace_holds_back_nobody_else() -> None:
 async def _pass(leave: Sending, address: str) -> None:
     async with leave.turn(row(address=address)):
         pass
+
+
+async def test_what_is_admitted_at_once_takes_a_turn() -> None:
+    """As many as there are turns, without a wait; who is dismissed makes room."""
+    leave = sending()
+    assert [await leave.admit_now(row()) is not None for _ in range(3)] == [True, True, False]
+    leave.dismiss(row())
+    assert await leave.admit_now(row()) is leave.breaker("main")
+
+
+async def hold_back(leave: Sending, why: str) -> Callable[[], None]:
+    """Let something hold an account back; return what lets it go."""
+    accounts = cast("Accounts", leave.accounts)
+    if why == "refused":
+        accounts.good["main"].clear()
+        return accounts.good["main"].set
+    if why == "circuit open":
+        leave.breaker("main").trip()
+        return leave.breaker("main").succeeded
+    gate = leave._states["main"].gate
+    await gate.acquire()
+    return gate.release
+
+
+@pytest.mark.parametrize("why", ["refused", "circuit open", "somebody waits"])
+async def test_nothing_is_admitted_at_once_that_has_to_wait(why: str) -> None:
+    """Neither is a turn taken by it."""
+    leave = sending(sends_max=1)
+    let_go = await hold_back(leave, why)
+    assert await leave.admit_now(row()) is None
+    assert await leave.admit_now(row(account="second")) is not None
+    let_go()
+    assert await leave.admit_now(row()) is not None
+
+
+async def test_nothing_is_admitted_at_once_where_the_provider_has_a_say() -> None:
+    """Under its limits, after it asked for quiet, and of an account that is gone."""
+    assert await sending(LIMITS).admit_now(row()) is None
+    leave = sending()
+    leave.quiet("main", 60)
+    assert await leave.admit_now(row()) is None
+    assert await leave.admit_now(row(account="gone")) is None
