@@ -1,5 +1,6 @@
 """Accepts a message: checked, its deliveries frozen, stored durably, published, in this order."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -152,12 +153,14 @@ class Acceptance:
         return tried
 
     async def _load(self, conversation_id: UUID) -> Conversation:
+        asked_at = asyncio.get_running_loop().time()
         conversation = await self._loads.add(conversation_id)
         if conversation is None:
             raise Problem(
                 "unknown_conversation", "Create the conversation first.", field="conversation_id"
             )
         self._known.put(conversation_id, conversation)
+        self._history.learn(conversation, asked_at)
         return conversation
 
     async def _plan(

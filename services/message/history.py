@@ -18,6 +18,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.contracts.ids import new_id
 from services.message.cache import Cache
+from services.message.conversations import Conversation
 from services.message.counts import Count, Counts
 from services.message.messages import Message
 from services.message.store import MessageStore, to_document
@@ -89,6 +90,11 @@ class History:
         """
         return await self._appends.add(Entry(message, version))
 
+    def learn(self, conversation: Conversation, read_at: float) -> None:
+        """Remember where a history ends by its conversation, read not before then (loop time)."""
+        head = _Head(conversation.seq, conversation.message_count, conversation.version, read_at)
+        self._heads.put(conversation.id, self._further(conversation.id, head))
+
     async def counted(self) -> None:
         """Return when what was stored here is counted in its conversations too, if it can be."""
         await self._counts.written()
@@ -145,7 +151,7 @@ class History:
         return heads | await self._read_heads(unknown)
 
     async def _read_heads(self, conversation_ids: Collection[UUID]) -> dict[UUID, _Head]:
-        """Return the heads as they are stored, or further if more is known here than counted."""
+        """Return the heads as they are stored, or further."""
         if not conversation_ids:
             return {}
         query = {"_id": {"$in": list(conversation_ids)}}
@@ -156,12 +162,14 @@ class History:
                 one["_id"]: _Head(one["seq"], one["message_count"], one["version"], read_at)
                 async for one in found
             }
-        for conversation_id, head in read.items():
-            known = self._heads.get(conversation_id)
-            if known is not None and known.seq > head.seq:
-                seq, count = known.seq, known.message_count
-                read[conversation_id] = replace(head, seq=seq, message_count=count)
-        return read
+        return {one: self._further(one, head) for one, head in read.items()}
+
+    def _further(self, conversation_id: UUID, head: _Head) -> _Head:
+        """Return a head as it was read, or further if more is known here than counted."""
+        known = self._heads.get(conversation_id)
+        if known is None or known.seq <= head.seq:
+            return head
+        return replace(head, seq=known.seq, message_count=known.message_count)
 
     def _go_on(
         self,

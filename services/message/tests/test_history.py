@@ -1,13 +1,15 @@
 """Places in a history: unique, behind one another, counted, whoever takes part in giving them."""
 
 import asyncio
-from uuid import uuid4
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
 
 from services.message.conversations import Conversation
-from services.message.history import History
+from services.message.history import HEAD_AGE_MAX_S, History
 from services.message.messages import Message, Order
 from services.message.tests.conftest import Bench
 from services.message.tests.test_store import conversation, message
@@ -123,6 +125,55 @@ async def test_all_conversations_of_another_instance_are_taken_over_at_once(
     await bench.history.counted()
     for one in talks:
         assert await counted(bench, one) == (3, 3)
+
+
+async def test_a_conversation_that_was_read_tells_where_its_history_ends(
+    bench: Bench, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not read again, and what is known to be behind it counts for more."""
+    ours = History(bench.mongo, bench.messages)
+    read: list[UUID] = []
+    read_heads = ours._read_heads
+
+    async def note(conversation_ids: Collection[UUID]) -> dict[UUID, Any]:
+        read.extend(conversation_ids)
+        return await read_heads(conversation_ids)
+
+    monkeypatch.setattr(ours, "_read_heads", note)
+    clock = asyncio.get_running_loop().time
+    ours.learn(talk, clock())
+    for seq in (1, 2):
+        result = await ours.append(message(talk.id, 0), talk.version)
+        assert result is not None
+        assert result.message.seq == seq
+        ours.learn(talk, clock())
+    assert not read
+    ours.learn(talk, clock() - HEAD_AGE_MAX_S - 1)
+    assert await ours.append(message(talk.id, 0), talk.version) is not None
+    assert read == [talk.id]
+    await ours.counted()
+    assert await counted(bench, talk) == (3, 3)
+
+
+async def test_what_was_learned_of_a_history_gives_way_to_what_is_stored(
+    bench: Bench, talk: Conversation
+) -> None:
+    """Others went on since the conversation was read, and somebody left."""
+    ours, theirs = (History(bench.mongo, bench.messages) for _ in range(2))
+    read_at = asyncio.get_running_loop().time()
+    for _ in range(2):
+        assert await theirs.append(message(talk.id, 0), talk.version) is not None
+    ours.learn(talk, read_at)
+    third = await ours.append(message(talk.id, 0), talk.version)
+    assert third is not None
+    assert third.message.seq == 3
+    changed = await bench.conversations.remove_participant(talk.id, talk.participants[1].user_id)
+    assert changed is not None
+    await theirs.fence(talk.id)
+    ours.learn(talk, read_at)
+    assert await ours.append(message(talk.id, 0), talk.version) is None
+    await ours.counted()
+    assert await counted(bench, talk) == (4, 3)
 
 
 async def test_no_place_is_given_on_old_knowledge(bench: Bench, talk: Conversation) -> None:
