@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import NamedTuple
 
 from aiohttp import web
 
 from services.contracts.people import ApiKeyGrant
 from services.contracts.problems import Problem
+from services.runtime.tasks import note_failure
 from services.runtime.unavailable import Unavailable
 
 FRESH_S = 1.0
@@ -67,13 +67,9 @@ class Keys:
         if asking is None:
             asking = asyncio.create_task(self._look_up(digest), name="api-key")
             self._asking[digest] = asking
-            asking.add_done_callback(partial(self._answered, digest))
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+            asking.add_done_callback(note_failure)
         return asking
-
-    def _answered(self, digest: str, asking: asyncio.Task[Holder | None]) -> None:
-        del self._asking[digest]
-        if not asking.cancelled():
-            asking.exception()  # nobody may have waited for it
 
     async def _look_up(self, digest: str) -> Holder | None:
         asked_at = self._clock()

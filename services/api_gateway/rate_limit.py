@@ -17,6 +17,7 @@ from services.api_gateway.routes import HOLDER
 from services.contracts.problems import Problem
 from services.runtime.http.server import ANSWER_HEADERS, Guard
 from services.runtime.redis import Redis
+from services.runtime.tasks import note_failure
 from services.runtime.telemetry import metrics
 from services.runtime.unavailable import Unavailable
 
@@ -124,12 +125,6 @@ class _Share:
         self.empty_until = 0.0
         self.asking: asyncio.Task[None] | None = None
 
-    def renewed(self, asking: asyncio.Task[None]) -> None:
-        """Note that a lease was taken, or could not be."""
-        self.asking = None
-        if not asking.cancelled():
-            asking.exception()  # nobody may have waited for it
-
 
 class RateLimits:
     """Decides for each request of a key whether it may pass."""
@@ -181,12 +176,15 @@ class RateLimits:
         """Take a lease; requests that come meanwhile wait for the same one."""
         if share.asking is None:
             share.asking = asyncio.create_task(self._renew(key, share), name="rate-limit-lease")
-            share.asking.add_done_callback(share.renewed)
+            share.asking.add_done_callback(note_failure)
         return share.asking
 
     async def _renew(self, key: str, share: _Share) -> None:
         asked_at = self._clock()
-        granted, share.left = await self._take(key, self._lease)
+        try:
+            granted, share.left = await self._take(key, self._lease)
+        finally:
+            share.asking = None
         unspent = share.tokens if self._clock() < share.good_until else 0
         share.tokens = unspent + granted
         share.few = min(granted, int(share.left)) // 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
 from services.connectors.results import Results
 from services.connectors.rows import Lane, Row
-from services.connectors.worker import Attempt, Tenure, Worker
+from services.connectors.worker import Attempt, Step, Tenure, Worker
 from services.runtime.kafka.eviction import Assignments
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
@@ -256,17 +256,19 @@ class Lanes(Assignments):
     async def _step(self, partition: _Partition, lane: Lane, busy: _Busy) -> bool:
         """Work on the first row of a lane; True when there is none behind it."""
         attempt, busy.attempt = busy.attempt, None
-        row = busy.rows.popleft() if busy.rows and attempt is None else None
-        is_known = attempt is not None or row is not None
-        if not is_known:
+        if attempt is not None:
+            return await self._move_on(busy, await self._worker.carry_out(attempt), is_known=True)
+        row = busy.rows.popleft() if busy.rows else None
+        is_known = row is not None
+        if row is None:
             busy.rows, busy.more = None, False
             row = await self._ledger.head(lane)
-        if attempt is not None:
-            step = await self._worker.carry_out(attempt)
-        elif row is not None:
-            step = await self._worker.work(row, partition)
-        else:
+        if row is None:
             return not busy.more
+        return await self._move_on(busy, await self._worker.work(row, partition), is_known=is_known)
+
+    async def _move_on(self, busy: _Busy, step: Step, *, is_known: bool) -> bool:
+        """Leave the first row behind; True when it is known that there is none after it."""
         if step.hold_s > 0 and not self._draining:
             await asyncio.sleep(step.hold_s)
         if not is_known:

@@ -19,6 +19,10 @@ class Lane(Struct, frozen=True):
     recipient_id: UUID
 
 
+Key = tuple[UUID, UUID, int]
+"""What names a row of a channel: its message, recipient and part."""
+
+
 class Row(Struct, frozen=True, kw_only=True):
     """A part of a delivery as the ledger has it."""
 
@@ -43,7 +47,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """How long a pending row must wait, or a foreign claim is still to be respected."""
 
     @property
-    def key(self) -> "Key":
+    def key(self) -> Key:
         """What names this row."""
         return (self.message_id, self.recipient_id, self.part)
 
@@ -78,10 +82,6 @@ class Claim(NamedTuple):
     row: Row
     epoch: int
     attempt_id: UUID
-
-
-Key = tuple[UUID, UUID, int]
-"""What names a row of a channel: its message, recipient and part."""
 
 
 class Taken(NamedTuple):

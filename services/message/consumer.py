@@ -48,8 +48,8 @@ class StatusConsumer:
         parts = list(at_once(list(updates)))
         clock = asyncio.get_running_loop().time
         ends_at = clock() + SPREAD_S
-        for left, some in zip(reversed(range(len(parts))), parts, strict=True):
-            began = clock()
+        for number, some in enumerate(parts, 1):
+            began, left = clock(), len(parts) - number
             part = await self._apply({key: updates[key] for key in some})
             await self._bury(part, updates)
             await self._tell(part.values(), traces)

@@ -10,6 +10,7 @@ from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError,
 from services.runtime.app import App
 from services.runtime.config import Config
 from services.runtime.health import REMOTE_FRESH_S
+from services.runtime.tasks import note_failure
 from services.runtime.unavailable import Unavailable, register
 
 NAME = "mongodb"
@@ -100,18 +101,12 @@ class Mongo:
         if self._ping is None or self._ping.done():
             ping = self._client.admin.command("ping")
             self._ping = asyncio.create_task(ping, name="mongodb-ping")
-            self._ping.add_done_callback(_noted)
+            self._ping.add_done_callback(note_failure)
         await asyncio.shield(self._ping)
 
     async def _close(self) -> None:
         if self._client is not None:
             await self._client.close()
-
-
-def _noted(ping: asyncio.Task[Document]) -> None:
-    """Take note of a failure that nobody waited for: the next probe asks again."""
-    if not ping.cancelled():
-        ping.exception()
 
 
 __all__ = ["Document", "Mongo", "PyMongoError", "client_of"]

@@ -93,7 +93,7 @@ def _node(sender: str, recipient: str, at: float) -> Node:
 
 
 def update(name: str, node: Node) -> Update:
-    r"""Return an item ready to be sent: what is beyond ASCII is signed as lowercase `\uXXXX`."""
+    r"""Return an item ready to be sent: beyond ASCII it is signed as `\u` and lowercase hex."""
     return Update(name, MESSAGING, json.dumps(node, separators=(",", ":")).encode())
 
 

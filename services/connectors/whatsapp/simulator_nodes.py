@@ -68,7 +68,7 @@ def _tag(account: Account, body: bytes) -> bytes:
 
 
 def escaped(raw: bytes) -> bytes:
-    r"""Return JSON with everything beyond ASCII as lowercase `\uXXXX`, as the provider does."""
+    r"""Return JSON with everything beyond ASCII as lowercase `\u` escapes, as the provider does."""
     if raw.isascii():
         return raw
     return json.dumps(json.loads(raw), ensure_ascii=True, separators=(",", ":")).encode()
