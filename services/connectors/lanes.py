@@ -16,8 +16,9 @@ from services.runtime.unavailable import dependency_of
 RETRY_S = 0.2
 BUSY_MAX = 1000
 """Lanes of one account that are followed at once; the ledger remembers the others."""
-AHEAD_MAX = 4
-"""Rows of one lane that are remembered here as well."""
+AHEAD_MAX = 8
+"""Rows of one lane that are remembered here as well: beyond them each row costs a look-up of its
+own until the lane is empty, so what falls behind for a moment should not fall behind for good."""
 _log = log(__name__)
 
 

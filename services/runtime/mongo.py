@@ -68,7 +68,7 @@ class Mongo:
     """The platform's MongoDB database, for as long as a process lives."""
 
     def __init__(self, app: App[Any]) -> None:
-        self._client: AsyncMongoClient[Document] | None = None
+        self._database: AsyncDatabase[Document] | None = None
         self._turns = asyncio.Semaphore(POOL_SIZE_MAX)
         self._ping: asyncio.Task[Document] | None = None
         self._app = app
@@ -82,13 +82,13 @@ class Mongo:
         pymongo's pool serves its waiters in no order; the queue here is first in, first out.
         Who waits too long for a turn is told that MongoDB is away.
         """
-        if self._client is None:
+        if self._database is None:
             raise Unavailable(NAME, "its address is not known yet")
-        return _Loan(self._client[DATABASE], self._turns)
+        return _Loan(self._database, self._turns)
 
     async def _connect(self, config: Config) -> None:
         address = config.mongodb_address or await self._app.discovery.address(NAME)
-        self._client = client_of(address)
+        self._database = client_of(address)[DATABASE]
 
     async def _probe(self) -> None:
         """Ask for a sign of life; who waits no longer leaves the question to its own deadlines.
@@ -96,17 +96,17 @@ class Mongo:
         pymongo's pool never forgets an operation that is cancelled while it connects: two of them,
         and nobody gets a connection any more.
         """
-        if self._client is None:
+        if self._database is None:
             raise Unavailable(NAME, "its address is not known yet")
         if self._ping is None or self._ping.done():
-            ping = self._client.admin.command("ping")
+            ping = self._database.command("ping")
             self._ping = asyncio.create_task(ping, name="mongodb-ping")
             self._ping.add_done_callback(note_failure)
         await asyncio.shield(self._ping)
 
     async def _close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        if self._database is not None:
+            await self._database.client.close()
 
 
 __all__ = ["Document", "Mongo", "PyMongoError", "client_of"]
