@@ -20,7 +20,6 @@ from msgspec import Struct
 from chaos.adapters.provider import Provider
 from chaos.checkers.deliveries import Judgement, judge
 from chaos.history import FinalState, Outcome, Receipt, Send
-from chaos.waiting import until
 from scripts.bench import k6, verdict
 from scripts.bench.conditions import Unfit
 from scripts.bench.deliveries import (
@@ -176,11 +175,7 @@ async def break_in(
     provider: Provider, loading: asyncio.Task[Any], has_begun: Callable[[], bool], seconds: float
 ) -> Hang:
     """Let a provider hang in the second window of a load; a load that ends ends both."""
-
-    async def begun() -> bool:
-        return has_begun() or loading.done()
-
-    await until("the first request", begun, k6.START_AND_END_S)
+    await k6.begun(loading, has_begun)
     await asyncio.wait({loading}, timeout=seconds)
     try:
         number = await provider.set_fault(FAULT)

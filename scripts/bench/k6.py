@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from chaos.history import Outcome, Send
 from chaos.statistics import quantile
+from chaos.waiting import until
 from chaos.workload import Lane
 from scripts.bench.figures import Latency, Load
 
@@ -149,6 +150,15 @@ def has_begun(folder: Path) -> bool:
     """Tell whether a plan that is carried out in this folder has an answer already."""
     log = folder / LOG
     return log.exists() and log.stat().st_size > 0
+
+
+async def begun(loading: asyncio.Task[Any], has_begun: Callable[[], bool]) -> None:
+    """Return when a load has its first answer; one that is over already has no other."""
+
+    async def look() -> bool:
+        return has_begun() or loading.done()
+
+    await until("the first request", look, START_AND_END_S)
 
 
 def parse_summary(text: bytes) -> Summary:

@@ -1,9 +1,11 @@
 """Puts one load on the platform and measures what becomes of it."""
 
+import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 from chaos.adapters.consul import address_of
@@ -15,6 +17,8 @@ from scripts.bench.conditions import jobs_of_allocations
 from scripts.bench.deliveries import Witness, delivery_of, settle, watch
 from scripts.bench.figures import GENERATOR, Conditions, Machine, Trial
 from scripts.bench.usage import Sampler
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,22 @@ class Field:
         def started(pid: int) -> None:
             sampler.named[pid] = GENERATOR
 
-        async with sampler.sampling() as used:
-            found = await k6.run(plan, folder, started)
-            return found, used()
+        loading = asyncio.create_task(k6.run(plan, folder, started), name="k6")
+        try:
+            return await observe(loading, lambda: k6.has_begun(folder), sampler)
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+
+async def observe(
+    loading: asyncio.Task[T], has_begun: Callable[[], bool], sampler: Sampler
+) -> tuple[T, Machine]:
+    """Return what came of a load, and what the machine did from its first answer on.
+
+    What the generator does before it sends anything would make the machine look less busy.
+    """
+    await k6.begun(loading, has_begun)
+    async with sampler.sampling() as used:
+        found = await loading
+        return found, used()

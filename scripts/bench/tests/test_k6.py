@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from chaos.history import Outcome
-from chaos.waiting import until
 from chaos.workload import Lane
 from scripts.bench import k6
 from scripts.bench.figures import Latency
@@ -134,11 +133,8 @@ async def test_the_generator_sends_what_its_plan_says(
         plan = k6.plan(url, RUN, LANES, 50, 1)
         assert not k6.has_begun(tmp_path)
         running = asyncio.create_task(k6.run(plan, tmp_path, pids.append))
-
-        async def begun() -> bool:
-            return k6.has_begun(tmp_path)
-
-        await until("the first request", begun, 20)
+        await k6.begun(running, lambda: k6.has_begun(tmp_path))
+        assert k6.has_begun(tmp_path)
         begun_at = time.time()
         found = await running
     finally:

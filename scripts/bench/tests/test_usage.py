@@ -6,6 +6,7 @@ import sys
 from uuid import uuid4
 
 from scripts.bench.figures import BENCH
+from scripts.bench.trial import observe
 from scripts.bench.usage import Key, Sampler, parse_stat
 
 STAT = (
@@ -16,6 +17,19 @@ BURN = (
     "import time; end = time.process_time() + 0.1\nwhile time.process_time() < end: pass\nprint()"
 )
 WAIT = "\nimport sys; sys.stdin.read()"
+
+
+async def burnt(allocation: str = "") -> asyncio.subprocess.Process:
+    """Return a process that has used the processor for a while and waits for its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BURN + WAIT),
+        env={**os.environ, "NOMAD_ALLOC_ID": allocation},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    return process
 
 
 async def let_end(process: asyncio.subprocess.Process) -> None:
@@ -38,18 +52,7 @@ async def test_a_task_s_use_goes_to_its_job() -> None:
     ours, another = str(uuid4()), str(uuid4())
     sampler = Sampler("nowhere", {ours: "router"})
     async with sampler.sampling() as used:
-        processes = [
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", BURN + WAIT),
-                env={**os.environ, "NOMAD_ALLOC_ID": allocation},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            for allocation in (ours, another)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            await process.stdout.readline()
+        processes = [await burnt(allocation) for allocation in (ours, another)]
         machine = used()
         for process in processes:
             await let_end(process)
@@ -66,14 +69,8 @@ async def test_a_process_that_ended_is_still_counted() -> None:
     """What was used before the end counts, however early that was."""
     sampler = Sampler("nowhere", {})
     async with sampler.sampling() as used:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", BURN + WAIT),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        process = await burnt()
         sampler.named[process.pid] = "k6"
-        assert process.stdout is not None
-        await process.stdout.readline()
         used()
         await let_end(process)
         machine = used()
@@ -81,3 +78,27 @@ async def test_a_process_that_ended_is_still_counted() -> None:
     assert found.processes == 1
     assert found.cpu_percent > 1
     assert found.memory_mb > 1
+
+
+async def test_what_comes_before_a_load_does_not_count() -> None:
+    """A machine is looked at from the first answer on, not while the generator starts and rests."""
+    sampler, answered, over = Sampler("nowhere", {}), asyncio.Event(), asyncio.Event()
+    looked, seen = asyncio.Event(), asyncio.Event()
+
+    def has_begun() -> bool:
+        (seen if answered.is_set() else looked).set()
+        return answered.is_set()
+
+    observing = asyncio.create_task(observe(asyncio.create_task(over.wait()), has_begun, sampler))
+    await looked.wait()
+    early = await burnt()
+    sampler.named[early.pid] = "early"
+    answered.set()
+    await seen.wait()
+    late = await burnt()
+    sampler.named[late.pid] = "late"
+    over.set()
+    _, machine = await observing
+    for process in (early, late):
+        await let_end(process)
+    assert machine.of("early") < machine.of("late") / 2
