@@ -153,12 +153,12 @@ def has_begun(folder: Path) -> bool:
 
 
 async def begun(loading: asyncio.Task[Any], has_begun: Callable[[], bool]) -> None:
-    """Return when a load has its first answer; one that is over already has no other."""
+    """Return when a load has its first answer; one that is over is not waited for."""
 
     async def look() -> bool:
         return has_begun() or loading.done()
 
-    await until("the first request", look, START_AND_END_S)
+    await until("the first answer", look, START_AND_END_S)
 
 
 def parse_summary(text: bytes) -> Summary:
