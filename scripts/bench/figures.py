@@ -74,12 +74,16 @@ class Use(Struct, frozen=True, kw_only=True):
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """What a machine of so many cores and so much memory did meanwhile, all processes together."""
+    """What a machine of so many cores and so much memory did meanwhile, all processes together.
+
+    `stolen_percent` is what a virtual machine's host took from it, of one core.
+    """
 
     cores: int
     cpu_percent: float
     uses: list[Use]
     memory_mb: float = 0.0
+    stolen_percent: float = 0.0
 
     @property
     def platform(self) -> list[Use]:
@@ -98,8 +102,8 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     @property
     def busy_share(self) -> float:
-        """How much of all cores was used."""
-        return self.cpu_percent / 100 / self.cores
+        """How much was used of what the host left of all cores."""
+        return self.cpu_percent / (100 * self.cores - self.stolen_percent)
 
     def of(self, name: str) -> float:
         """Return the CPU that the processes of a name used, in percent of one core."""

@@ -190,6 +190,7 @@ def _machine(machine: Machine, messages_per_s: float) -> Table:
     _add_use(table, machine, whole, messages_per_s)
     for name, percent in (
         ("others, not of this", machine.others_percent),
+        ("taken by its host", machine.stolen_percent),
         ("the machine", machine.cpu_percent),
     ):
         table.add_row(name, "", f"{percent:.0f}", "", f"{percent / 100 / machine.cores:.0%}")

@@ -40,6 +40,17 @@ class Stat(NamedTuple):
     memory_bytes: int
 
 
+class Unused(NamedTuple):
+    """How long all cores had nothing to do since the start, and how long they were taken away.
+
+    The kernel measures both; how long cores were busy it estimates by looking at each tick of the
+    clock, and misses most of what never runs for as long as that.
+    """
+
+    idle_s: float
+    stolen_s: float
+
+
 class Sampler:
     """Looks at all processes every second; each belongs to a job, or to what started it."""
 
@@ -57,11 +68,12 @@ class Sampler:
     async def sampling(self) -> AsyncIterator[Callable[[], Machine]]:
         """Sample while the body runs; at its end the body asks for what was used until then."""
         self._before = {stat.key: stat.cpu_s for stat in _processes()}
-        began, busy_s = time.monotonic(), _busy_s()
+        began, before = time.monotonic(), _unused()
 
         def used() -> Machine:
-            elapsed_s, spent_s = time.monotonic() - began, _busy_s() - busy_s
-            return self._machine(self._look(), spent_s, elapsed_s)
+            elapsed_s, after = time.monotonic() - began, _unused()
+            meanwhile = Unused(after.idle_s - before.idle_s, after.stolen_s - before.stolen_s)
+            return self._machine(self._look(), meanwhile, elapsed_s)
 
         task = asyncio.create_task(self._keep_looking(), name="usage")
         try:
@@ -80,8 +92,15 @@ class Sampler:
         """Note what each process used so far; return those there are."""
         stats = {stat.key.pid: stat for stat in _processes()}
         names = {pid: name for pid in stats if (name := self._name(pid, stats)) is not None}
-        self._last |= {stats[pid].key: (name, stats[pid]) for pid, name in names.items()}
+        for pid, name in names.items():
+            self._note(name, stats[pid])
         return names
+
+    def _note(self, name: str, stat: Stat) -> None:
+        """Remember what a process used; one that ends gives up its memory before it is gone."""
+        if not stat.memory_bytes and stat.key in self._last:
+            stat = stat._replace(memory_bytes=self._last[stat.key][1].memory_bytes)
+        self._last[stat.key] = name, stat
 
     def _name(self, pid: int, stats: Mapping[int, Stat]) -> str | None:
         while pid in stats:
@@ -107,7 +126,7 @@ class Sampler:
                 return self._jobs.get(found[1].decode())
         return None
 
-    def _machine(self, names: Mapping[int, str], busy_s: float, elapsed_s: float) -> Machine:
+    def _machine(self, names: Mapping[int, str], unused: Unused, elapsed_s: float) -> Machine:
         shares: defaultdict[str, list[float]] = defaultdict(list)
         memory: Counter[str] = Counter()
         ended: Counter[str] = Counter()
@@ -117,6 +136,8 @@ class Sampler:
         for pid, name in names.items():
             memory[name] += _memory_bytes(pid)
         running = Counter(names.values())
+        cores = os.cpu_count() or 1
+        busy_s = cores * elapsed_s - unused.idle_s - unused.stolen_s
         uses = [
             Use(
                 name=name,
@@ -128,8 +149,9 @@ class Sampler:
             for name, of_name in shares.items()
         ]
         return Machine(
-            cores=os.cpu_count() or 1,
-            cpu_percent=100 * busy_s / elapsed_s,
+            cores=cores,
+            cpu_percent=max(0.0, 100 * busy_s / elapsed_s),
+            stolen_percent=100 * unused.stolen_s / elapsed_s,
             uses=sorted(uses, key=lambda use: -use.cpu_percent),
             memory_mb=_memory_mb(),
         )
@@ -172,8 +194,12 @@ def _memory_mb() -> float:
     return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES / 2**20
 
 
-def _busy_s() -> float:
-    """Return how long all cores were busy since the start: not idle, not waiting for a disk."""
-    fields = (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _idle, _waiting, interrupts, soft = map(int, fields[:7])
-    return (user + nice + system + interrupts + soft) / _TICKS_PER_S
+def _unused() -> Unused:
+    return parse_unused((_PROC / "stat").read_text())
+
+
+def parse_unused(text: str) -> Unused:
+    """Read the first line of /proc/stat; waiting for a disk is having nothing to do."""
+    fields = [int(field) / _TICKS_PER_S for field in text.split("\n", 1)[0].split()[1:]]
+    _user, _nice, _system, idle_s, waiting_s, _interrupts, _soft, stolen_s = fields[:8]
+    return Unused(idle_s + waiting_s, stolen_s)

@@ -21,7 +21,7 @@ LATE_MAX_MS = 25.0
 GENERATOR_SHARE_MAX = 0.5
 MACHINE_FULL_SHARE = 0.9
 PROCESS_FULL_PERCENT = 85.0
-OTHERS_PERCENT_MAX = 20.0
+OTHERS_PERCENT_MAX = STOLEN_PERCENT_MAX = 20.0
 DRIFT_MAX = 0.25
 CEILING_IGNORES = ("acceptance p50", "acceptance p99")
 """The ceiling is where p95 gives way; the other percentiles are only shown."""
@@ -242,6 +242,8 @@ def disturbances(load: Load, machine: Machine) -> list[str]:
     others = machine.others_percent
     if others > OTHERS_PERCENT_MAX:
         found.append(f"processes that are no part of this used {others:.0f} % of a core meanwhile")
+    if (stolen := machine.stolen_percent) > STOLEN_PERCENT_MAX:
+        found.append(f"the host of this machine took {stolen:.0f} % of a core away meanwhile")
     if load.dropped:
         found.append(
             "all users of k6 were waiting at times: the percentiles lack the requests that were "

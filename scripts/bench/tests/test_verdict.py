@@ -169,10 +169,19 @@ def test_bare_parts_are_those_around_the_load(good: Report) -> None:
     assert isinstance(means[HTTP].alone, Latency)
 
 
+def test_a_machine_is_full_when_its_host_leaves_no_more(good: Report) -> None:
+    """What the host took away was not there to be used."""
+    assert verdict.stopped_by(with_machine(good, cpu_percent=150.0).trial).startswith("no CPU")
+    full = with_machine(good, cpu_percent=150.0, stolen_percent=40.0)
+    assert verdict.stopped_by(full.trial).startswith("the machine: its 2 cores are 94% busy")
+
+
 def test_a_machine_that_was_not_calm_is_told(good: Report) -> None:
-    """Drift of the bare parts and strangers on the machine make figures doubtful."""
+    """Drift of the bare parts, strangers on the machine and its host make figures doubtful."""
     after = {**good.after, HTTP: replace(good.after[HTTP], per_s=3.7e3)}
     (warning,) = verdict.warnings(replace(good, after=after))
     assert warning.startswith("bare POST did -26%")
     (warning,) = verdict.warnings(with_machine(good, cpu_percent=160.0))
     assert "45 % of a core" in warning
+    (warning,) = verdict.warnings(with_machine(good, stolen_percent=21.0))
+    assert "host of this machine took 21 % of a core" in warning
