@@ -18,7 +18,8 @@ BUSY_MAX = 1000
 """Lanes of one account that are followed at once; the ledger remembers the others."""
 AHEAD_MAX = 8
 """Rows of one lane that are remembered here as well: beyond them each row costs a look-up of its
-own until the lane is empty, so what falls behind for a moment should not fall behind for good."""
+own until the lane is empty, so what falls behind for a moment should not fall behind for good. More
+would not fit into the memory that the job gives if all lanes had the longest texts."""
 _log = log(__name__)
 
 
