@@ -41,10 +41,10 @@ class Stat(NamedTuple):
 
 
 class Unused(NamedTuple):
-    """How long all cores had nothing to do since the start, and how long they were taken away.
+    """How long all cores had nothing to do, and how long the host took them away.
 
-    The kernel measures both; how long cores were busy it estimates by looking at each tick of the
-    clock, and misses most of what never runs for as long as that.
+    The kernel measures both; how long cores were busy it estimates by who runs at each tick of its
+    clock, and misses who runs only between them.
     """
 
     idle_s: float
@@ -195,6 +195,7 @@ def _memory_mb() -> float:
 
 
 def _unused() -> Unused:
+    """Return both since the machine started."""
     return parse_unused((_PROC / "stat").read_text())
 
 
