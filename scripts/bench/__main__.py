@@ -28,6 +28,7 @@ from scripts.tools.command import say
 
 INVALID = 2
 RATE_PER_S, HANG_RATE_PER_S = 400, 200
+WARM_UP_S = 30
 T = TypeVar("T")
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False)
@@ -43,6 +44,9 @@ def bench(
         ),
     ] = None,
     seconds: Annotated[int, typer.Option(min=1, help="With --hang for each window.")] = 60,
+    warm_up: Annotated[
+        int, typer.Option(min=0, metavar="SECONDS", help="With the same load, before it counts.")
+    ] = WARM_UP_S,
     channel: Annotated[
         list[str] | None, typer.Option(help="Only this channel; may be repeated. Default: all.")
     ] = None,
@@ -77,11 +81,12 @@ def bench(
         if find_ceiling:
             raise typer.BadParameter("--hang and --find-ceiling are two runs")
         rate = rate or HANG_RATE_PER_S
-        found = _run(measure_hang(hangs.upper(), rate, seconds, wanted, conversations))
+        found = _run(measure_hang(hangs.upper(), rate, seconds, warm_up, wanted, conversations))
         tables.show_hang(console, found)
         _end(found, f"{found.at}-hang", passed=hang.passed(found))
     rungs_s = rung_seconds if find_ceiling else None
-    report = _run(measure(rate or RATE_PER_S, seconds, wanted, conversations, rungs_s))
+    rate = rate or RATE_PER_S
+    report = _run(measure(rate, seconds, warm_up, wanted, conversations, rungs_s))
     tables.show(console, report)
     _end(report, report.at, passed=verdict.passed(report))
 
@@ -107,15 +112,17 @@ def _end(report: Report | HangReport, name: str, *, passed: bool) -> NoReturn:
 async def measure(
     rate: int,
     seconds: int,
+    warm_up_s: int,
     channels: list[str],
     conversations: int,
     rung_seconds: int | None,
 ) -> Report:
-    """Measure the bare parts, the platform, and the bare parts again."""
+    """Warm the platform up; measure the bare parts, the platform, and the bare parts again."""
     async with connect() as platform:
         found = await conditions.look(platform, channels, conversations)
         say(f"creating {conversations} conversations")
         field = await Field.prepare(platform, found, os.environ["CHAT4ALL_URL"])
+        warm_up = await field.warm_up(rate, warm_up_s)
         say("measuring the bare parts")
         before = await bare.measure_all(platform)
         say(f"sending {rate}/s for {seconds} s")
@@ -126,11 +133,24 @@ async def measure(
         say("measuring the bare parts again")
         after = await bare.measure_all(platform)
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    return Report(at=at, conditions=found, before=before, trial=trial, after=after, rungs=rungs)
+    return Report(
+        at=at,
+        conditions=found,
+        warm_up=warm_up,
+        before=before,
+        trial=trial,
+        after=after,
+        rungs=rungs,
+    )
 
 
 async def measure_hang(
-    channel: str, rate: int, seconds: int, channels: list[str], conversations: int
+    channel: str,
+    rate: int,
+    seconds: int,
+    warm_up_s: int,
+    channels: list[str],
+    conversations: int,
 ) -> HangReport:
     """Measure the platform before and while one channel's provider hangs."""
     async with connect() as platform:
@@ -138,8 +158,7 @@ async def measure_hang(
         hang.require_others(found.channels, channel)
         say(f"creating {conversations} conversations")
         field = await Field.prepare(platform, found, os.environ["CHAT4ALL_URL"])
-        say(f"sending {rate}/s for {seconds} s, then as long while {channel}'s provider hangs")
-        return await hang.measure(field, found, channel, rate, seconds)
+        return await hang.measure(field, found, channel, rate, seconds, warm_up_s)
 
 
 def keep(report: Report | HangReport, name: str) -> Path:

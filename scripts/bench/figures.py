@@ -140,10 +140,11 @@ class Conditions(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """A whole benchmark."""
+    """A whole benchmark; `warm_up` is what the same load did before any of it counted."""
 
     at: str
     conditions: Conditions
+    warm_up: Trial | None = None
     before: dict[str, Part]
     trial: Trial
     after: dict[str, Part]

@@ -30,9 +30,10 @@ from scripts.bench.deliveries import (
     settle,
     watch,
 )
-from scripts.bench.figures import Conditions, Latency, Load, Machine, latency_of
+from scripts.bench.figures import Conditions, Latency, Load, Machine, Trial, latency_of
 from scripts.bench.trial import Field
 from scripts.bench.verdict import Line, Refused
+from scripts.tools.command import say
 
 FAULT = {"kind": "hang", "keep": False}
 """Nothing is kept: what has no answer stays undelivered, and has to be visible as that."""
@@ -87,6 +88,7 @@ class HangReport(Struct, frozen=True, kw_only=True):
 
     at: str
     conditions: Conditions
+    warm_up: Trial | None = None
     channel: str
     met: int
     load: Load
@@ -110,10 +112,17 @@ def require_others(channels: Sequence[str], channel: str) -> None:
 
 
 async def measure(
-    field: Field, conditions: Conditions, channel: str, rate_per_s: int, seconds: int
+    field: Field,
+    conditions: Conditions,
+    channel: str,
+    rate_per_s: int,
+    seconds: int,
+    warm_up_s: int,
 ) -> HangReport:
     """Send at a rate for two windows, the provider hanging in the second; see what came of it."""
     await _require_well(field.providers)
+    warm_up = await field.warm_up(rate_per_s, warm_up_s)
+    say(f"sending {rate_per_s}/s for {seconds} s, then as long while {channel}'s provider hangs")
     plan = k6.plan(field.url, uuid4().hex[:12], field.lanes, rate_per_s, 2 * seconds)
     rest = {name: provider for name, provider in field.providers.items() if name != channel}
     hung = await Witness.begin({channel: field.providers[channel]}, plan.run)
@@ -135,6 +144,7 @@ async def measure(
     return HangReport(
         at=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
         conditions=conditions,
+        warm_up=warm_up,
         channel=channel,
         met=hang.met,
         load=k6.load_of(found),
@@ -300,6 +310,7 @@ def lines_of(report: HangReport) -> list[Line]:
         verdict.none(f"{channel}: reordered", len(hung.reordered)),
         Line(f"{channel}: settled after the hang", _within(settled, SETTLED_DEADLINE_S), "", None),
         Line("backlog empty after the load", _within(emptied, EMPTY_DEADLINE_S), "", None),
+        *verdict.warm_up(report.warm_up),
     ]
 
 

@@ -15,6 +15,7 @@ from scripts.bench.figures import (
     Machine,
     Report,
     Rung,
+    Trial,
     Use,
 )
 from scripts.bench.hang import HangReport
@@ -26,7 +27,8 @@ MET = {True: "[green]met[/]", False: "[bold red]MISSED[/]", None: ""}
 def show(console: Console, report: Report) -> None:
     """Print a whole report."""
     load = report.trial.load
-    _conditions(console, f"{load.offered_per_s:.0f}/s for {load.seconds:.0f} s", report.conditions)
+    what = f"{load.offered_per_s:.0f}/s for {load.seconds:.0f} s"
+    _conditions(console, what, report.conditions, report.warm_up)
     console.print(_targets(verdict.lines_of(report), "to bare parts, or of all"))
     console.print(_latencies(report))
     console.print(_bare(report))
@@ -41,7 +43,7 @@ def show_hang(console: Console, report: HangReport) -> None:
     """Print a whole report of a provider that hung."""
     load, seconds = report.load, report.before.seconds
     what = f"{load.offered_per_s:.0f}/s for 2 x {seconds:.1f} s"
-    _conditions(console, what, report.conditions)
+    _conditions(console, what, report.conditions, report.warm_up)
     console.print(
         f"[bold]In the second window the provider of {report.channel} hung[/]: "
         f"{report.met} requests met that, none was kept or answered"
@@ -52,9 +54,10 @@ def show_hang(console: Console, report: HangReport) -> None:
     _close(console, hang.warnings(report), passed=hang.passed(report))
 
 
-def _conditions(console: Console, what: str, conditions: Conditions) -> None:
+def _conditions(console: Console, what: str, conditions: Conditions, warm_up: Trial | None) -> None:
+    warmed = f"{warm_up.load.seconds:.0f} s" if warm_up else "none"
     console.print(
-        f"[bold]{what}[/] on {conditions.instance}, "
+        f"[bold]{what}[/] (warm-up: {warmed}) on {conditions.instance}, "
         f"release {conditions.release}, {conditions.links} links, MongoDB {conditions.mongodb}, "
         f"{conditions.conversations} conversations on {', '.join(conditions.channels)}"
     )

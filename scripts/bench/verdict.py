@@ -75,7 +75,7 @@ def verdict(trial: Trial) -> list[Line]:
     """Hold a trial against the targets."""
     load, delivery = trial.load, trial.delivery
     achieved = load.achieved_per_s / load.offered_per_s
-    errors = sum(load.errors.values()) + load.dropped
+    errors = _errors(load)
     named = ", ".join(f"{count} x {name}" for name, count in sorted(load.errors.items()))
     dropped = f"{load.dropped} never begun" if load.dropped else ""
     details = ", ".join(filter(None, (named, dropped)))
@@ -109,6 +109,28 @@ def verdict(trial: Trial) -> list[Line]:
             emptied is not None and emptied <= 5,  # noqa: PLR2004
         ),
     ]
+
+
+def warm_up(trial: Trial | None) -> list[Line]:
+    """Show how slow it was while it warmed up, and hold it against what never depends on that."""
+    if trial is None:
+        return []
+    delivered = trial.delivery.latency
+    delivery = f"{delivered.p95_ms:.1f} ms" if delivered else "nothing arrived"
+    return [
+        Line("warm-up: acceptance p95", f"{trial.load.acceptance.p95_ms:.1f} ms", "", None),
+        Line("warm-up: delivery p95", delivery, "", None),
+        none("warm-up: errors", _errors(trial.load)),
+        none("warm-up: lost, duplicated or reordered", _unkept(trial)),
+    ]
+
+
+def _errors(load: Load) -> int:
+    return sum(load.errors.values()) + load.dropped
+
+
+def _unkept(trial: Trial) -> int:
+    return trial.delivery.lost + trial.delivery.duplicated + trial.delivery.reordered
 
 
 def _below(name: str, value_ms: float, limit_ms: float, target: str) -> Line:
@@ -188,7 +210,7 @@ def lines_of(report: Report) -> list[Line]:
     """Return the figures with targets, each also as a ratio."""
     ratios = ratios_of(report)
     cpu = Line("CPU of the platform", f"{cpu_ms(report.trial):.2f} ms/message", "", None)
-    lines = [*verdict(report.trial), cpu]
+    lines = [*verdict(report.trial), cpu, *warm_up(report.warm_up)]
     return [line._replace(ratio=ratios.get(line.name, "")) for line in lines]
 
 
@@ -198,7 +220,7 @@ def ratios_of(report: Report) -> dict[str, str]:
     accept, deliver = floor_of(parts, ACCEPTANCE_STEPS), floor_of(parts, DELIVERY_STEPS)
     slowest = min(part.per_s for part in parts.values())
     load, delivery = trial.load, trial.delivery
-    errors = sum(load.errors.values()) + load.dropped
+    errors = _errors(load)
     emptied, delivered = delivery.emptied_after_s, delivery.latency
     counts = {name: getattr(delivery, name) for name in ("lost", "duplicated", "reordered")}
     return {
@@ -212,6 +234,20 @@ def ratios_of(report: Report) -> dict[str, str]:
         **{name: of_all(count, load.acknowledged) for name, count in counts.items()},
         "backlog empty after": "" if emptied is None else times(1000 * emptied, deliver.p95_ms),
         "CPU of the platform": times(cpu_ms(trial), deliver.p50_ms),
+        **_warm_up_ratios(report.warm_up, accept, deliver),
+    }
+
+
+def _warm_up_ratios(trial: Trial | None, accept: Latency, deliver: Latency) -> dict[str, str]:
+    if trial is None:
+        return {}
+    delivered, errors = trial.delivery.latency, _errors(trial.load)
+    acknowledged = trial.load.acknowledged
+    return {
+        "warm-up: acceptance p95": times(trial.load.acceptance.p95_ms, accept.p95_ms),
+        "warm-up: delivery p95": times(delivered.p95_ms, deliver.p95_ms) if delivered else "",
+        "warm-up: errors": of_all(errors, acknowledged + errors),
+        "warm-up: lost, duplicated or reordered": of_all(_unkept(trial), acknowledged),
     }
 
 
@@ -254,4 +290,4 @@ def disturbances(load: Load, machine: Machine) -> list[str]:
 
 def passed(report: Report) -> bool:
     """Tell whether every target is met."""
-    return all(line.met is not False for line in verdict(report.trial))
+    return all(line.met is not False for line in lines_of(report))

@@ -82,11 +82,13 @@ def good() -> Report:
         release="abc",
         conversations=10,
     )
+    trial = Trial(load=load, delivery=delivery, machine=machine)
     return Report(
         at="2026-01-01T00-00-00Z",
         conditions=conditions,
+        warm_up=trial,
         before=parts,
-        trial=Trial(load=load, delivery=delivery, machine=machine),
+        trial=trial,
         after=parts,
     )
 

@@ -68,6 +68,7 @@ def unmoved(good: Report) -> HangReport:
         at=good.at,
         conditions=replace(good.conditions, channels=["PAGER", "FAX", "TELEX"]),
         channel="PAGER",
+        warm_up=good.trial,
         met=130,
         load=good.trial.load,
         machine=good.trial.machine,
@@ -147,6 +148,15 @@ def test_others_that_do_not_notice_pass(unmoved: HangReport) -> None:
     assert missed(unmoved) == []
     assert hang.passed(unmoved)
     assert hang.warnings(unmoved) == []
+
+
+def test_a_warm_up_that_breaks_a_promise_is_missed(unmoved: HangReport) -> None:
+    """What was lost before it counted was promised as well; without a warm-up nothing was."""
+    assert unmoved.warm_up is not None
+    delivery = replace(unmoved.warm_up.delivery, lost=1)
+    report = replace(unmoved, warm_up=replace(unmoved.warm_up, delivery=delivery))
+    assert missed(report) == ["warm-up: lost, duplicated or reordered"]
+    assert hang.passed(replace(unmoved, warm_up=None))
 
 
 @pytest.mark.parametrize(

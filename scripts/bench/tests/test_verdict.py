@@ -41,6 +41,34 @@ def test_a_spoiled_load_misses_its_target(good: Report, changes: dict[str, Any],
     assert missed(with_load(good, **changes)) == [name]
 
 
+def test_a_slow_warm_up_is_told_and_passes(good: Report) -> None:
+    """It is not what is measured, so its latency has no target; it may be left out, too."""
+    slow = with_load(good, acceptance=latency(100, 200, 300, 400)).trial
+    report = replace(good, warm_up=slow)
+    told = {line.name: line for line in verdict.lines_of(report)}
+    assert told["warm-up: acceptance p95"] == (
+        "warm-up: acceptance p95",
+        "200.0 ms",
+        "",
+        None,
+        "66.7 x",
+    )
+    assert verdict.passed(report)
+    assert verdict.passed(replace(good, warm_up=None))
+
+
+def test_a_warm_up_that_breaks_a_promise_does_not_pass(good: Report) -> None:
+    """Nothing may be refused, lost, doubled or reordered only because it was early."""
+    for spoiled in (
+        with_load(good, errors={"503": 1}),
+        with_load(good, dropped=1),
+        with_delivery(good, lost=1),
+        with_delivery(good, duplicated=1),
+        with_delivery(good, reordered=1),
+    ):
+        assert not verdict.passed(replace(good, warm_up=spoiled.trial))
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
