@@ -5,6 +5,7 @@ from uuid import UUID
 
 import aiohttp
 
+from chaos import rebalances
 from chaos.bench import Notes
 from chaos.checkers.deliveries import Judgement, judge
 from chaos.checkers.statuses import StatusSeen, went_back
@@ -77,6 +78,9 @@ class Closing:
         facts = self._facts()
         line = derive(facts)
         notes.happened["rebalance"] = sum(e.end is not None for e in line.episodes)
+        notes.happened["hit-in-rebalance"] = sum(
+            rebalances.during(line.episodes, hit.at) for hit in facts.hits
+        )
         found = Found(
             judgement=judgement,
             metrics=metrics(line, facts),

@@ -126,6 +126,14 @@ def _of_members(members: Sequence[Observation], group: str) -> list[Episode]:
     return found
 
 
+def during(found: Iterable[Episode], at: Interval) -> bool:
+    """Tell whether something began, at `at.lo`, while a group stood still for sure.
+
+    When that started is known to the millisecond, which is how exactly a broker tells it.
+    """
+    return any(e.end is not None and e.start.lo <= at.lo <= e.end.lo for e in found)
+
+
 def stopped(found: Iterable[Episode]) -> Interval | None:
     """Return for how long the group stood still altogether; None when an end is missing."""
     lengths = [episode.lasted for episode in found]

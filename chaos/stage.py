@@ -120,6 +120,10 @@ class Stage:
             )
         )
 
+    async def rebalance(self, job: str) -> None:
+        """Return as soon as the consumer group of a job rebalances; raise Late if it does not."""
+        await self.observers.rebalance(self.groups[job])
+
     def phase_s(self, interval_s: float) -> float:
         """Return a share of an interval, another one in each repeat, evenly spread over all."""
         return interval_s * (self.repeat + random.random()) / self.repeats  # noqa: S311

@@ -14,10 +14,14 @@ from chaos.adapters.kafka import STABLE, Groups, GroupState
 from chaos.adapters.nomad import Nomad, Victim
 from chaos.observations import Interval, Kind, Source
 from chaos.recorder import Recorder
+from chaos.waiting import until
 
 POLL_S = 0.1
 LAG_EVERY_S = 0.5
 AGAIN_S = 0.2
+REBALANCE_POLL_S = 0.001
+"""A rebalance of a few members is over in 10 ms."""
+REBALANCE_DEADLINE_S = 20.0
 EXIT_ERROR_S = 0.02
 NOMAD_ERROR_S = 0.1
 """Nomad writes an event down a little after it happened."""
@@ -64,6 +68,7 @@ class Observers:
         self._running: list[asyncio.Task[None]] = []
         self._followed: set[str] = set()
         self._exits: dict[processes.Process, processes.ExitWatch] = {}
+        self._asked: dict[str, Groups] = {}
         self.groups: dict[str, GroupState] = {}
         self.passing: dict[str, frozenset[str]] = {}
 
@@ -129,9 +134,23 @@ class Observers:
                         self._recorder.see(Source.CONSUL, kind, when, job=job, detail=name)
             before = after
 
+    async def rebalance(self, group: str) -> None:
+        """Return as soon as a watched group is seen to rebalance; raise Late when it does not."""
+        groups = self._asked[group]
+
+        async def rebalances() -> bool:
+            return (await groups.describe(group)).state != STABLE
+
+        await until(
+            f"a rebalance of {group}",
+            rebalances,
+            REBALANCE_DEADLINE_S,
+            poll_s=REBALANCE_POLL_S,
+        )
+
     async def _watch_group(self, group: str) -> None:
         address = await consul.address_of(self._consul_url, "kafka", self._session)
-        groups = Groups(address)
+        groups = self._asked[group] = Groups(address)
         known: GroupState | None = None
         known_at = self._now()
         try:

@@ -7,7 +7,7 @@ from typing import Literal
 from chaos.adapters import processes
 from chaos.faults.fault import Fault
 from chaos.observations import Interval
-from chaos.stage import NotConfirmed, Stage, Target
+from chaos.stage import NotConfirmed, Refused, Stage, Target
 from chaos.units import Seconds
 
 Select = Literal["one", "minority", "majority", "all", "owner"]
@@ -15,19 +15,27 @@ EXIT_DEADLINE_S = 5.0
 
 
 class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
-    """SIGKILL to the processes of some instances of a job, at any point of a heartbeat."""
+    """SIGKILL to the processes of some instances of a job, at any point of a heartbeat.
+
+    `during` a rebalance it waits until the job's consumer group has one, however short that is.
+    """
 
     job: str
     select: Select = "one"
+    during: Literal["rebalance"] | None = None
     heartbeat: Seconds = Seconds(0.3)
 
     async def plan(self, stage: Stage) -> list[Target]:
         """Choose the victims."""
+        if self.during and self.job not in stage.groups:
+            raise Refused(f"{self.job} has no consumer group that could rebalance")
         return await stage.select(self.job, self.select)
 
     async def inject(self, stage: Stage, targets: list[Target]) -> None:
         """Kill all at once; the moment lies between the first signal and the last exit."""
-        if not self.after:
+        if self.during == "rebalance":
+            await stage.rebalance(self.job)
+        elif not self.after:
             await asyncio.sleep(stage.phase_s(self.heartbeat))
         await end(stage, targets, signal.SIGKILL, EXIT_DEADLINE_S)
 

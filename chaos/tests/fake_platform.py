@@ -42,6 +42,7 @@ class FakePlatform:
         self.allowed = True
         self.stopped: set[str] = set()
         self.stable = True
+        self.rebalance_s = 0.0
         self.url = ""
         self.kv: dict[str, str] = {}
         self.faults: dict[int, dict[str, Any]] = {}
@@ -51,6 +52,7 @@ class FakePlatform:
         self.members: dict[str, str] = {}
         self.owners: dict[int, str] = {}
         self._generation = 1
+        self._rebalances = 0
         self._queues: list[deque[tuple[str, str, str]]] = [deque() for _ in range(PARTITIONS)]
         self._events: list[dict[str, Any]] = []
         self._logs: dict[str, list[bytes]] = {}
@@ -70,7 +72,7 @@ class FakePlatform:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         for _ in range(JOBS["router"]):
             await self._launch(str(uuid4()))
-        self._assign()
+        await self._rebalance()
         for partition in range(PARTITIONS):
             self._tasks.append(asyncio.create_task(self._deliver(partition)))
 
@@ -89,7 +91,8 @@ class FakePlatform:
 
     def group(self, name: str) -> GroupState:
         """Return a consumer group as the broker would describe it."""
-        state = "Stable" if self.stable else "PreparingRebalance"
+        stable = self.stable and not self._rebalances
+        state = "Stable" if stable else "PreparingRebalance"
         if name != "router":
             shares = [tuple(range(0, PARTITIONS, 2)), tuple(range(1, PARTITIONS, 2))]
             members = tuple(Member(f"m{n}", f"{name}-{n}", s) for n, s in enumerate(shares))
@@ -133,16 +136,19 @@ class FakePlatform:
         member = self.members.pop(alloc)
         self._broker(f"[Group router] Member {member} has left group through explicit `LeaveGroup`")
         if self.members:
-            self._assign()
+            await self._rebalance()
         await asyncio.sleep(RESTARTED_AFTER_S)
         await self._launch(alloc)
         self._index += 1
-        self._assign()
+        await self._rebalance()
 
-    def _assign(self) -> None:
+    async def _rebalance(self) -> None:
         old, self._generation = self._generation, self._generation + 1
         words = f"Preparing to rebalance group router in state Stable with old generation {old}"
         self._broker(f"{words} (reason: x).")
+        self._rebalances += 1
+        await asyncio.sleep(self.rebalance_s)
+        self._rebalances -= 1
         alive = sorted(self.members)
         self.owners = {p: alive[p % len(alive)] for p in range(PARTITIONS)}
         self._broker(

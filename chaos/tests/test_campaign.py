@@ -17,6 +17,7 @@ from chaos import archive, closing, runner, safety, scenario
 from chaos.adapters import observers, processes
 from chaos.campaign import EVICTION_KEY, Campaign, Options
 from chaos.faults.down import Down
+from chaos.faults.kill import Kill
 from chaos.observations import Kind
 from chaos.progress import Progress
 from chaos.report import page
@@ -123,6 +124,30 @@ async def test_a_full_disk_changes_no_verdict(
     results = await campaign(short("baseline", 1.2), tmp_path / "run", repeats=1)
     assert results.valid is Valid.FALSE
     assert "No space left on device" in capsys.readouterr().out.replace("\n", " ")
+
+
+async def test_a_kill_can_wait_for_a_rebalance(platform: FakePlatform, tmp_path: Path) -> None:
+    """The second kill falls into the rebalance after the first; without that nothing is proved."""
+    platform.rebalance_s = 0.1
+    found = short("kill-during-rebalance")
+    results = await campaign(found, tmp_path / "during", repeats=1)
+    assert results.valid is Valid.TRUE, results.sentence
+    later = [found.faults[0], Kill(job="router", after=Seconds(2))]
+    results = await campaign(replace(found, faults=later), tmp_path / "later", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    reasons = [verdict.reason for verdict in results.repeats[0].verdicts if verdict.reason]
+    assert reasons == ["hit-in-rebalance happened 0 times, and must 1 times"]
+
+
+async def test_only_a_group_can_rebalance(platform: FakePlatform, tmp_path: Path) -> None:
+    """A job without a consumer group is refused before anything is killed."""
+    found = short("kill-during-rebalance")
+    faults = [found.faults[0], Kill(job="provider-pigeon", during="rebalance")]
+    results = await campaign(replace(found, faults=faults), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    assert "provider-pigeon has no consumer group" in results.sentence
+    assert not results.repeats or not results.repeats[0].hits
+    assert all(router.returncode is None for router in platform.routers.values())
 
 
 async def test_the_control_passes(platform: FakePlatform, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from chaos.history import Outcome, Receipt, Send
 from chaos.observations import Interval, Kind, Observation, Source, around
+from chaos.rebalances import during
 from chaos.timeline import Facts, Hit, derive, metrics
 
 replace = msgspec.structs.replace
@@ -165,6 +166,16 @@ def test_fewer_sources_still_find_both_rebalances(blind: Source) -> None:
     seen = sorted([*observations, *extra], key=lambda o: o.when.lo)
     seen = [o for o in seen if not (blind is Source.BROKER and o.instance == "c")]
     assert len(derive(replace(run, observations=seen)).episodes) == 2
+
+
+def test_only_what_surely_began_during_a_rebalance_was_during_it() -> None:
+    """Its end may not be in doubt; one that never ended proves nothing."""
+    line = derive(facts())
+    first = line.episodes[0]
+    assert (first.start, first.end) == (Interval(10.011, 10.012), Interval(10.08, 10.08))
+    for at, within in ((10.0109, False), (10.0111, True), (10.08, True), (10.081, False)):
+        assert during(line.episodes, Interval(at, at + 0.02)) is within
+    assert not during([replace(first, end=None)], Interval(10.05, 10.05))
 
 
 def test_a_rebalance_without_an_end_is_no_measurement() -> None:
