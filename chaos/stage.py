@@ -120,9 +120,9 @@ class Stage:
             )
         )
 
-    async def rebalance(self, job: str) -> None:
+    async def rebalancing(self, job: str) -> None:
         """Return as soon as the consumer group of a job rebalances; raise Late if it does not."""
-        await self.observers.rebalance(self.groups[job])
+        await self.observers.rebalancing(self.groups[job])
 
     def phase_s(self, interval_s: float) -> float:
         """Return a share of an interval, another one in each repeat, evenly spread over all."""

@@ -68,7 +68,7 @@ class Observers:
         self._running: list[asyncio.Task[None]] = []
         self._followed: set[str] = set()
         self._exits: dict[processes.Process, processes.ExitWatch] = {}
-        self._asked: dict[str, Groups] = {}
+        self._described: dict[str, Groups] = {}
         self.groups: dict[str, GroupState] = {}
         self.passing: dict[str, frozenset[str]] = {}
 
@@ -134,23 +134,18 @@ class Observers:
                         self._recorder.see(Source.CONSUL, kind, when, job=job, detail=name)
             before = after
 
-    async def rebalance(self, group: str) -> None:
+    async def rebalancing(self, group: str) -> None:
         """Return as soon as a watched group is seen to rebalance; raise Late when it does not."""
-        groups = self._asked[group]
+        groups, what = self._described[group], f"a rebalance of {group}"
 
-        async def rebalances() -> bool:
+        async def begun() -> bool:
             return (await groups.describe(group)).state != STABLE
 
-        await until(
-            f"a rebalance of {group}",
-            rebalances,
-            REBALANCE_DEADLINE_S,
-            poll_s=REBALANCE_POLL_S,
-        )
+        await until(what, begun, REBALANCE_DEADLINE_S, poll_s=REBALANCE_POLL_S)
 
     async def _watch_group(self, group: str) -> None:
         address = await consul.address_of(self._consul_url, "kafka", self._session)
-        groups = self._asked[group] = Groups(address)
+        groups = self._described[group] = Groups(address)
         known: GroupState | None = None
         known_at = self._now()
         try:

@@ -33,8 +33,8 @@ class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
 
     async def inject(self, stage: Stage, targets: list[Target]) -> None:
         """Kill all at once; the moment lies between the first signal and the last exit."""
-        if self.during == "rebalance":
-            await stage.rebalance(self.job)
+        if self.during:
+            await stage.rebalancing(self.job)
         elif not self.after:
             await asyncio.sleep(stage.phase_s(self.heartbeat))
         await end(stage, targets, signal.SIGKILL, EXIT_DEADLINE_S)
