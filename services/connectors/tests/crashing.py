@@ -40,6 +40,7 @@ from services.runtime.telemetry.log import configure
 HOST = "127.0.0.1"
 HOUSEKEEPING_EVERY_S = 0.1
 REPORTS_PACE_S = 0.02
+READY_POLL_S = 0.01
 
 
 class Orders(NamedTuple):
@@ -261,6 +262,9 @@ async def _live(orders: Orders, connection: "Connection[Any, Any]") -> int:
         runner = web.AppRunner(app.http)
         await runner.setup()
         await web.TCPSite(runner, HOST, 0).start()
+        # As with Consul: nobody is led to a process before everything that it needs answers.
+        while await app.health.down():
+            await asyncio.sleep(READY_POLL_S)
         wire.say(runner.addresses[0][1])
         await app.stopping.wait()
     return 1 if app.failed else 0
