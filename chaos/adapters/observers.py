@@ -136,11 +136,15 @@ class Observers:
 
     async def rebalancing(self, group: str) -> None:
         """Return as soon as a watched group is seen to rebalance; raise Late when it does not."""
-        groups, what = self._described[group], f"a rebalance of {group}"
 
         async def begun() -> bool:
-            return (await groups.describe(group)).state != STABLE
+            try:
+                return (await self._described[group].describe(group)).state != STABLE
+            except BLIND:
+                # Whoever watches the group writes that down.
+                return False
 
+        what = f"a rebalance of {group}"
         await until(what, begun, REBALANCE_DEADLINE_S, poll_s=REBALANCE_POLL_S)
 
     async def _watch_group(self, group: str) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from chaos import archive, closing, runner, safety, scenario
 from chaos.adapters import observers, processes
+from chaos.adapters.kafka import GroupState
 from chaos.campaign import EVICTION_KEY, Campaign, Options
 from chaos.faults.down import Down
 from chaos.faults.kill import Kill
@@ -137,6 +139,25 @@ async def test_a_kill_can_wait_for_a_rebalance(platform: FakePlatform, tmp_path:
     assert results.valid is Valid.UNKNOWN
     reasons = [verdict.reason for verdict in results.repeats[0].verdicts if verdict.reason]
     assert reasons == ["hit-in-rebalance happened 0 times, and must 1 times"]
+
+
+async def test_a_broker_that_is_away_delays_the_look_for_a_rebalance(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first looks after the first kill meet no broker; the second kill still falls into one."""
+    platform.rebalance_s = 0.1
+    describe, away = FakeGroups.describe, [KafkaConnectionError("the broker is away")] * 10
+
+    async def later(self: FakeGroups, group: str) -> GroupState:
+        if away and any(router.returncode is not None for router in platform.routers.values()):
+            raise away.pop()
+        return await describe(self, group)
+
+    monkeypatch.setattr(FakeGroups, "describe", later)
+    found = short("kill-during-rebalance")
+    results = await campaign(found, tmp_path / "run", repeats=1)
+    assert results.valid is Valid.TRUE, results.sentence
+    assert not away
 
 
 async def test_only_a_group_can_rebalance(platform: FakePlatform, tmp_path: Path) -> None:
