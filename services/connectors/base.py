@@ -13,6 +13,9 @@ from services.contracts.records import Reason
 from services.contracts.status import Status
 from services.runtime.config import Config
 
+ProviderId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\A[^\x00]+\Z")]
+"""What a provider calls a message or a customer, as far as PostgreSQL can keep and index it."""
+
 
 class ConnectorConfig(Config, frozen=True, kw_only=True):
     """What every connector is told; a channel's own config adds its accounts."""

@@ -7,16 +7,22 @@ was signed may be lost. What cannot be shown as words is kept raw.
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from services.connectors.base import Delivery, Echo, InboundMessage, StatusUpdate, Update
+from services.connectors.base import (
+    Delivery,
+    Echo,
+    InboundMessage,
+    ProviderId,
+    StatusUpdate,
+    Update,
+)
 from services.contracts.status import Status
 
 OBJECT = "instagram"
-Id = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\A[^\x00]+\Z")]
 PLAIN = {"mid", "text", "reply_to"}
 """The keys of a message that its content and its reply tell completely."""
 NAMELESS = "sha256:"
@@ -43,15 +49,15 @@ class Entry(Struct, frozen=True):
 
 
 class _Party(Struct, frozen=True):
-    id: Id | int
+    id: ProviderId | int
 
 
 class _Reply(Struct, frozen=True):
-    mid: Id | None = None
+    mid: ProviderId | None = None
 
 
 class _Message(Struct, frozen=True):
-    mid: Id
+    mid: ProviderId
     text: str | None = None
     reply_to: _Reply | None = None
     is_echo: bool = False
@@ -63,17 +69,17 @@ class _Message(Struct, frozen=True):
 class _About(Struct, frozen=True):
     """A reading of, or a reaction to, the message it names."""
 
-    mid: Id
+    mid: ProviderId
 
 
 class _Edit(Struct, frozen=True):
-    mid: Id
+    mid: ProviderId
     text: str | None = None
     num_edit: int = 0
 
 
 class _Postback(Struct, frozen=True):
-    mid: Id | None = None
+    mid: ProviderId | None = None
     title: str | None = None
 
 

@@ -8,17 +8,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from services.connectors.base import Delivery, InboundMessage, StatusUpdate, Update
+from services.connectors.base import Delivery, InboundMessage, ProviderId, StatusUpdate, Update
 from services.contracts.records import Reason
 from services.contracts.status import Status
 
 MESSAGES = "messages"
 T = TypeVar("T")
+_Sender = Annotated[str, Meta(max_length=512, pattern=r"\A[^\x00]*\Z")]
+"""A phone number or a user's id; the one that a customer has not shown may be empty."""
 _STATUSES = {
     "sent": Status.SENT,
     "delivered": Status.DELIVERED,
@@ -86,14 +88,14 @@ class _Button(Struct, frozen=True):
 
 
 class _Context(Struct, frozen=True):
-    id: str | None = None
+    id: ProviderId | None = None
 
 
 class _Message(Struct, frozen=True, rename={"sender": "from"}):
-    id: str
+    id: ProviderId
     timestamp: str | int
-    sender: str | None = None
-    from_user_id: str | None = None
+    sender: _Sender | None = None
+    from_user_id: _Sender | None = None
     type: str = ""
     text: _Body | None = None
     button: _Button | None = None
@@ -113,7 +115,7 @@ class _Error(Struct, frozen=True):
 
 
 class _Status(Struct, frozen=True):
-    id: str
+    id: ProviderId
     status: str
     timestamp: str | int
     biz_opaque_callback_data: str | None = None

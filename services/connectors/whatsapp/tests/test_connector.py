@@ -228,6 +228,11 @@ def test_a_failure_says_why() -> None:
         {"id": "wamid.9", "from_user_id": "US.1", "timestamp": 1, "type": "reaction"},
         {"no": "message"},
         {"id": 7, "timestamp": "never", "type": "text"},
+        pytest.param({**TEXT, "id": ""}, id="no name"),
+        pytest.param({**TEXT, "id": "a\0b"}, id="name with a NUL"),
+        pytest.param({**TEXT, "id": "w" * 513}, id="name too long"),
+        pytest.param({**TEXT, "from": "5\x005"}, id="sender with a NUL"),
+        pytest.param({**TEXT, "context": {"id": "a\0b"}}, id="reply with a NUL"),
         "nonsense",
     ],
 )
@@ -240,6 +245,16 @@ def test_what_is_not_understood_is_kept_raw(message: object) -> None:
     assert isinstance(kept, InboundMessage)
     assert kept.content is None
     assert msgspec.json.decode(kept.raw or "") == message
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "w" * 513])
+def test_a_status_of_what_has_no_name_says_nothing(name: str) -> None:
+    """It is left out, and the rest of its webhook is there."""
+    channel, _ = connector()
+    raw = webhook({"statuses": [{**READ, "id": name}, READ]})
+    (update,) = channel.parse_webhook("main", raw) or []
+    assert isinstance(update, StatusUpdate)
+    assert update.provider_id == READ["id"]
 
 
 def test_a_webhook_for_another_number_is_refused() -> None:
