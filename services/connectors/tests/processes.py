@@ -24,7 +24,7 @@ from services.contracts.records import DeliveryRequested, StatusChanged
 from services.runtime.kafka.consumer import Received
 
 INTERNAL_TOKEN = "internal-token-of-tests"
-TIMEOUT_S = 8.0
+TIMEOUT_S = 20.0
 UNKNOWN_DEADLINE_S = 60.0
 POINTS = (
     *("before claim", "claimed", "connected", "lease checked", "half written", "written"),
