@@ -133,6 +133,7 @@ class Consumer:
             f"{config.service_name}-{config.instance_id}-{app.lifelines.boot}",
             (self._turns, assignments or Assignments()),
             app.lifelines.changed,
+            lambda: app.lifelines.a_peer_joins(group),
         )
         self._after = after
         self._consumer: AIOKafkaConsumer | None = None

@@ -50,11 +50,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         client_id: str,
         assignments: Iterable[Assignments],
         changed: Callable[[], None],
+        others_join: Callable[[], bool],
     ) -> None:
         self.group = group
         self.client_id = client_id
         self._assignments = tuple(assignments)
         self._changed = changed
+        self._others_join = others_join
         self._consumer: AIOKafkaConsumer | None = None
         self._hastening = False
         self._looking: asyncio.Task[None] | None = None
@@ -114,8 +116,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Go on with the new partitions, and let peers know as whom.
 
-        Whether another rebalance has begun meanwhile is asked soon: what told of it was heard
-        while we joined, and may have meant the rebalance that is over.
+        Whether another rebalance has begun meanwhile is asked soon, and some more while a peer
+        says that it joins: that was heard while we joined, and may have meant the one that is over.
         """
         self.joining, self._assigned_at = False, time.monotonic()
         self._looking = asyncio.create_task(self._look_again(), name="look again")
@@ -170,7 +172,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _look_again(self) -> None:
         await asyncio.sleep(HASTEN_EVERY_S)
-        await self.hasten(expected=False)
+        await self.hasten(expected=self._others_join())
 
     async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
         """Leave the group in the name of a dead member and rejoin it.

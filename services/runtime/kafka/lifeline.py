@@ -192,6 +192,10 @@ class Lifelines:
         """What those we hold a lifeline to said last."""
         return [peer.hello for peer in self._peers.values() if peer.connected and peer.hello]
 
+    def a_peer_joins(self, group: str) -> bool:
+        """Tell whether a peer says that it is about to join a group."""
+        return any(m.group == group and m.joining for peer in self.peers for m in peer.memberships)
+
     def enter(self, member: Member) -> None:
         """Let peers know a membership from now on, and it those of the same group."""
         self._members.append(member)

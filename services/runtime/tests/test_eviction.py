@@ -81,7 +81,9 @@ async def test_a_rejoin_waits_for_the_commit_on_its_way(monkeypatch: pytest.Monk
         def revoked(self) -> None:
             heard.append("revoked")
 
-    member = GroupMember("group", "client", [Heard()], lambda: heard.append("changed"))
+    member = GroupMember(
+        "group", "client", [Heard()], lambda: heard.append("changed"), lambda: False
+    )
     member.joining = False
     monkeypatch.setattr(eviction, "COMMIT_GRACE_S", 30)
     await member.committing.acquire()
@@ -108,7 +110,7 @@ class Broker:
         self.members = members
         self.asked: list[str] = []
         self.rejoins = 0
-        self.beaten = asyncio.Event()
+        self.beats = 0
         self.sought: dict[TopicPartition, int] = {}
         self._coordinator = self._client = self
         self._conns: dict[object, object] = {}
@@ -140,8 +142,8 @@ class Broker:
         self.rejoins += 1
 
     async def _do_heartbeat(self) -> None:
-        """Tell that it was asked."""
-        self.beaten.set()
+        """Count it."""
+        self.beats += 1
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ async def test_who_is_evicted_and_when_a_survivor_rejoins(
     members: dict[str, str], member_id: str, state: str, asked: list[str], rejoins: int
 ) -> None:
     """A dead member leaves under the id it had; a survivor rejoins unless it already did."""
-    member, broker = GroupMember("g", "own", [], lambda: None), Broker(members)
+    member, broker = GroupMember("g", "own", [], lambda: None, lambda: False), Broker(members)
     member.attach(broker)
     seen_at = time.monotonic()
     if state != "joining":
@@ -172,15 +174,23 @@ async def test_who_is_evicted_and_when_a_survivor_rejoins(
     assert "m3" not in broker.asked
 
 
-async def test_who_was_assigned_asks_soon_for_what_began_meanwhile() -> None:
-    """A rebalance that begins while we join is not left to the next heartbeat."""
-    member, broker = GroupMember("g", "own", [], lambda: None), Broker({})
+@pytest.mark.parametrize(("others_join", "beats"), [(False, 1), (True, 3)])
+async def test_who_was_assigned_asks_soon_for_what_began_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+    others_join: bool,  # noqa: FBT001
+    beats: int,
+) -> None:
+    """A rebalance that begins while we join, or soon after, is not left to the next heartbeat."""
+    monkeypatch.setattr(eviction, "HASTEN_MAX", 3)
+    member, broker = GroupMember("g", "own", [], lambda: None, lambda: others_join), Broker({})
     member.attach(broker)
     await member.hasten(expected=True)
-    assert not broker.beaten.is_set()
+    assert broker.beats == 0
     await member.on_partitions_assigned([TP])
+    assert member._looking is not None
     async with asyncio.timeout(1):
-        await broker.beaten.wait()
+        await member._looking
+    assert broker.beats == beats
 
 
 class Commits:

@@ -173,10 +173,13 @@ async def test_a_joining_peer_hastens_those_of_its_group(process: Process) -> No
     await never(lambda: process.member.hastened > 1)
     assert not process.member.expecting
     peer.memberships = (msgspec.structs.replace(VICTIM, joining=True),)
+    assert not process.lifelines.a_peer_joins(VICTIM.group)
     for times in (2, 3):
         peer.say()
         await until(lambda times=times: process.member.hastened == times)  # type: ignore[misc]
         assert process.member.expecting
+        assert process.lifelines.a_peer_joins(VICTIM.group)
+        assert not process.lifelines.a_peer_joins("another")
 
 
 async def test_whoever_joins_waits_until_its_peers_can_hear_it(process: Process) -> None:
