@@ -72,14 +72,15 @@ def _spans(mine: Sequence[Observation], start: Kind, group: str) -> list[Episode
 
 
 def _with_members(spans: Sequence[Episode], members: Sequence[Observation]) -> list[Episode]:
-    """Move each end to the last member's assignment before the next episode begins."""
+    """Move each end to the last member's assignment before the next episode begins.
+
+    Both are told to the millisecond, so one may seem to end in that in which the next begins.
+    """
     found = []
     for episode, following in zip(spans, [*spans[1:], None], strict=True):
         until = following.start.lo if following is not None else float("inf")
         told = [
-            o
-            for o in members
-            if o.kind is Kind.ASSIGNED and episode.start.lo <= o.when.lo and o.when.hi < until
+            o for o in members if o.kind is Kind.ASSIGNED and episode.start.lo <= o.when.lo < until
         ]
         if episode.end is None or not told:
             found.append(episode)

@@ -178,6 +178,21 @@ def test_only_what_surely_began_during_a_rebalance_was_during_it() -> None:
     assert not during([replace(first, end=None)], Interval(10.05, 10.05))
 
 
+def test_a_rebalance_may_end_in_the_millisecond_in_which_the_next_begins() -> None:
+    """The last member's word ends the first, although broker and member tell it only roughly."""
+    run = facts()
+    last = saw(Source.WORKER, Kind.ASSIGNED, 10.0790, 10.0800, instance="c")
+    following = [
+        saw(Source.BROKER, Kind.REBALANCING, 10.0795, 10.0805, generation=5),
+        saw(Source.BROKER, Kind.ASSIGNED, 10.0900, 10.0910, generation=6),
+    ]
+    seen = [o for o in run.observations if o.instance != "c" and o.when.lo < KILL + 1]
+    first, second = derive(replace(run, observations=[*seen, last, *following])).episodes
+    assert first.end == last.when
+    assert second.end == following[-1].when
+    assert during([first], Interval(10.07, 10.07))
+
+
 def test_a_rebalance_without_an_end_is_no_measurement() -> None:
     """An episode that never ended gives no duration and is named."""
     run = facts()
