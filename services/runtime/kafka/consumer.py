@@ -15,7 +15,7 @@ from services.contracts.records import AnyRecord, Poison, decode
 from services.runtime.app import App
 from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
-from services.runtime.kafka.eviction import Assignments, GroupMember
+from services.runtime.kafka.eviction import RETRY_BACKOFF_MS, Assignments, GroupMember
 from services.runtime.kafka.producer import NAME, Producer
 from services.runtime.kafka.rest import USUAL, Pace, Rest
 from services.runtime.telemetry import metrics, trace
@@ -26,8 +26,6 @@ SESSION_TIMEOUT_MS = 6000
 HEARTBEAT_MS = 1000
 REBALANCE_TIMEOUT_MS = 2000
 FETCH_WAIT_MS = 500
-RETRY_BACKOFF_MS = 100
-"""Between attempts while a broker is away, each of which costs both sides something."""
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 POLL_MS = 500

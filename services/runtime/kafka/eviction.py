@@ -26,6 +26,11 @@ EVICTION_CONNECTION = 2
 CONNECT_TIMEOUT_S = 1.0
 EVICT_TIMEOUT_S = 3.0
 COMMIT_GRACE_S = 0.1
+RETRY_BACKOFF_MS = 100
+"""Between attempts while a broker is away, each of which costs both sides something."""
+REJOIN_BACKOFF_MS = 20
+"""The same while we join: whoever leads the group may die before it has told what is whose, and
+then all others only learn that they must join anew."""
 HASTEN_MAX, HASTEN_EVERY_S = 15, 0.02
 
 _log = log(__name__)
@@ -102,6 +107,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Stop new work and commits; what is on the way to the broker gets there first."""
         self.joining = True
+        self._wait_between_attempts(REJOIN_BACKOFF_MS)
         self._left = self.generation, frozenset(tp.partition for tp in revoked)
         self._log_event("partitions_revoked", revoked)
         for each in self._assignments:
@@ -120,6 +126,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         says that it joins: that was heard while we joined, and may have meant the one that is over.
         """
         self.joining, self._assigned_at = False, time.monotonic()
+        self._wait_between_attempts(RETRY_BACKOFF_MS)
         self._looking = asyncio.create_task(self._look_again(), name="look again")
         self._log_event("partitions_assigned", assigned)
         partitions = frozenset(tp.partition for tp in assigned)
@@ -135,6 +142,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Go on in a partition of ours at an offset, whatever was committed."""
         if self._consumer is not None:
             self._consumer.seek(tp, offset)
+
+    def _wait_between_attempts(self, milliseconds: int) -> None:
+        if self._coordinator is not None:
+            self._coordinator._retry_backoff_ms = milliseconds  # noqa: SLF001
 
     def _log_event(self, event: str, partitions: Iterable[TopicPartition]) -> None:
         _log.info(

@@ -53,6 +53,9 @@ def test_the_library_is_the_one_that_was_read() -> None:
     built = inspect.getsource(GroupCoordinator.__init__)
     for attribute in ("member_id", "generation", "coordinator_id", "_rejoin_needed_fut"):
         assert f"self.{attribute} = " in built
+    assert "self._retry_backoff_ms = retry_backoff_ms" in built
+    rejoined = inspect.getsource(GroupCoordinator._do_rejoin_group)
+    assert "await asyncio.sleep(self._retry_backoff_ms / 1000)" in rejoined
     routine = inspect.getsource(GroupCoordinator._GroupCoordinator__coordination_routine)
     assert "futures.append(self._rejoin_needed_fut)" in routine
     assert "_rejoin_needed_fut.set_result" in inspect.getsource(GroupCoordinator.request_rejoin)
@@ -110,6 +113,7 @@ class Broker:
         self.members = members
         self.asked: list[str] = []
         self.rejoins = 0
+        self._retry_backoff_ms = 0
         self.beats = 0
         self.sought: dict[TopicPartition, int] = {}
         self._coordinator = self._client = self
@@ -186,11 +190,14 @@ async def test_who_was_assigned_asks_soon_for_what_began_meanwhile(
     member.attach(broker)
     await member.hasten(expected=True)
     assert broker.beats == 0
+    await member.on_partitions_revoked([])
+    assert broker._retry_backoff_ms == eviction.REJOIN_BACKOFF_MS
     await member.on_partitions_assigned([TP])
     assert member._looking is not None
     async with asyncio.timeout(1):
         await member._looking
     assert broker.beats == beats
+    assert broker._retry_backoff_ms == eviction.RETRY_BACKOFF_MS
 
 
 class Commits:
