@@ -125,13 +125,8 @@ class Consumer:
         self._topic = topic
         self._handle = handle
         self._turns = _Turns(lambda: self._member)
-        config = app.config
         self._member = GroupMember(
-            group,
-            f"{config.service_name}-{config.instance_id}-{app.lifelines.boot}",
-            (self._turns, assignments or Assignments()),
-            app.lifelines.changed,
-            lambda: app.lifelines.a_peer_joins(group),
+            group, app.config, app.lifelines, (self._turns, assignments or Assignments())
         )
         self._after = after
         self._consumer: AIOKafkaConsumer | None = None

@@ -1,7 +1,8 @@
 """Our place in a consumer group, and how a dead member is removed from it.
 
 The broker keeps a dead member until its session times out unless somebody leaves in its name; the
-survivors rejoin as soon as that is done instead of with their next heartbeat. What the library
+survivors rejoin as soon as that is done instead of with their next heartbeat. Where nobody
+survived, each process that is started again removes the one that it replaces. What the library
 offers for that is not public: it is used here and nowhere else, and a test holds it to its form.
 """
 
@@ -17,7 +18,8 @@ from aiokafka.errors import KafkaError, NoError, UnknownMemberIdError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from services.runtime.kafka.lifeline import Membership
+from services.runtime.config import Config
+from services.runtime.kafka.lifeline import Lifelines, Membership
 from services.runtime.telemetry import metrics
 from services.runtime.telemetry.log import log
 
@@ -52,16 +54,17 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self,
         group: str,
-        client_id: str,
+        config: Config,
+        lifelines: Lifelines,
         assignments: Iterable[Assignments],
-        changed: Callable[[], None],
-        others_join: Callable[[], bool],
     ) -> None:
         self.group = group
-        self.client_id = client_id
+        self._instance = config.instance_id
+        self._name = f"{config.service_name}-{config.instance_id}-"
+        """What the client ids of all processes begin with that were ever started as this one."""
+        self.client_id = f"{self._name}{lifelines.boot}"
+        self._lifelines = lifelines
         self._assignments = tuple(assignments)
-        self._changed = changed
-        self._others_join = others_join
         self._consumer: AIOKafkaConsumer | None = None
         self._hastening = False
         self._looking: asyncio.Task[None] | None = None
@@ -97,12 +100,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def attach(self, consumer: AIOKafkaConsumer) -> None:
         """Hold the membership through a consumer that is about to join."""
         self._consumer, self.joining = consumer, True
-        self._changed()
+        self._lifelines.changed()
 
     def detach(self) -> None:
         """Have no membership any more: the consumer has left the group."""
         self._consumer = None
-        self._changed()
+        self._lifelines.changed()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Stop new work and commits; what is on the way to the broker gets there first."""
@@ -112,12 +115,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._log_event("partitions_revoked", revoked)
         for each in self._assignments:
             each.revoked()
-        self._changed()
+        self._lifelines.changed()
         try:
             async with asyncio.timeout(COMMIT_GRACE_S), self.committing:
                 pass
         except TimeoutError:
             _log.warning("commit_overtaken", group=self.group)
+        if self.generation < 0 and self._lifelines.evicting:
+            await self._evict_predecessors()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Go on with the new partitions, and let peers know as whom.
@@ -134,7 +139,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self.stayed = partitions & before if self.generation == generation + 1 else frozenset()
         for each in self._assignments:
             each.assigned(partitions)
-        self._changed()
+        self._lifelines.changed()
         self._drop_fetches()
         await self._connect()
 
@@ -183,7 +188,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _look_again(self) -> None:
         await asyncio.sleep(HASTEN_EVERY_S)
-        await self.hasten(expected=self._others_join())
+        await self.hasten(expected=self._lifelines.a_peer_joins(self.group))
 
     async def evict(self, lost: Membership, peer: str, seen_at: float) -> None:
         """Leave the group in the name of a dead member and rejoin it.
@@ -197,12 +202,28 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._rejoin(left=left, seen_at=seen_at)
                 if left and not lost.joining:
                     return
-                for member_id in await self._ids_of(lost.client_id):
+                for member_id in await self._ids_of(lambda name: name == lost.client_id):
                     left = await self._leave(member_id, peer)
                     self._rejoin(left=left, seen_at=seen_at)
         except Exception as error:  # noqa: BLE001 - nobody dies of another's death
-            metrics.evictions.labels(self.group, "failed").inc()
-            _log.error("eviction_failed", group=self.group, peer=peer, exc_info=error)
+            self._failed(peer, error)
+
+    async def _evict_predecessors(self) -> None:
+        """Remove what a process left in the group that died and that we were started instead of.
+
+        Survivors have done that long before. Where there are none it would be waited for until
+        the broker gives it up, for as long as a rebalance may take.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                for member_id in await self._ids_of(lambda name: name.startswith(self._name)):
+                    await self._leave(member_id, self._instance)
+        except Exception as error:  # noqa: BLE001 - the broker gives it up by itself
+            self._failed(self._instance, error)
+
+    def _failed(self, peer: str, error: Exception) -> None:
+        metrics.evictions.labels(self.group, "failed").inc()
+        _log.error("eviction_failed", group=self.group, peer=peer, exc_info=error)
 
     async def hasten(self, *, expected: bool) -> None:
         """Ask the coordinator whether a rebalance has begun, ahead of the next heartbeat.
@@ -252,12 +273,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             raise outcome
         return outcome is NoError
 
-    async def _ids_of(self, client_id: str) -> list[str]:
+    async def _ids_of(self, is_meant: Callable[[str], bool]) -> list[str]:
+        """Return the ids of those members whose client id is meant."""
         answer = await self._ask(DescribeGroupsRequest([self.group]))
         error, _, _, _, _, members, *_ = answer.groups[0]
         if error:
             raise for_code(error)
-        return [member_id for member_id, its_client_id, *_ in members if its_client_id == client_id]
+        return [member_id for member_id, client_id, *_ in members if is_meant(client_id)]
 
     async def _ask(self, request: object) -> Any:
         coordinator = self._coordinator

@@ -182,7 +182,9 @@ class Lifelines:
         self._audience: set[_Line] = set()
         self._server: asyncio.Server | None = None
         self._own: Address = (config.http_host, config.lifeline_port or 0)
-        self._evicting = True
+        self.evicting = True
+        """Whether the dead are evicted: the switch of the installation, as far as it is known."""
+        self._switch_known = asyncio.Event()
         self._told: tuple[Membership, ...] | None = None
         self._hello = b""
         self._moved = asyncio.Event()
@@ -215,10 +217,14 @@ class Lifelines:
             line.say(hello)
 
     async def gathered(self) -> None:
-        """Return when all peers can hear us, that we join a group say, or did not come in time."""
+        """Return when all peers can hear us, that we join a group say, or did not come in time.
+
+        Then it is known too whether the dead are to be evicted.
+        """
         wait_s = 0.0 if self._config.lifeline_port is None else ANSWER_TIMEOUT_S
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
+                await self._switch_known.wait()
                 while not (self._peers_known and all(p.settled for p in self._peers.values())):
                     self._moved.clear()
                     await self._moved.wait()
@@ -295,8 +301,9 @@ class Lifelines:
     async def _watch_switch(self) -> None:
         folder = "chat4all/config/common/"
         async for entries in self._consul.watch(f"/v1/kv/{folder}{SWITCH}", {}):
-            self._evicting = keys_of(entries, folder).get(SWITCH) != OFF
-            _log.info("eviction_switched", on=self._evicting)
+            self.evicting = keys_of(entries, folder).get(SWITCH) != OFF
+            self._switch_known.set()
+            _log.info("eviction_switched", on=self.evicting)
 
     async def _probe(self) -> None:
         if not self._peers_known:
@@ -390,10 +397,10 @@ class Lifelines:
             peer=lost.instance,
             boot=lost.boot,
             how=how,
-            evicting=self._evicting,
+            evicting=self.evicting,
             monotonic_s=seen_at,
         )
-        for membership in lost.memberships if self._evicting else ():
+        for membership in lost.memberships if self.evicting else ():
             for member in self._members:
                 if member.group == membership.group:
                     self._spawn("evict", member.evict(membership, lost.instance, seen_at))

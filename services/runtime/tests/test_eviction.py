@@ -4,7 +4,10 @@ import asyncio
 import inspect
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import cast
 from uuid import uuid4
 
 import aiokafka
@@ -19,23 +22,26 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from services.contracts.topics import PARTITIONS
+from services.runtime.config import Config
 from services.runtime.kafka import eviction, topics
 from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.eviction import Assignments, GroupMember
-from services.runtime.kafka.lifeline import Membership
+from services.runtime.kafka.lifeline import Lifelines, Membership
 from services.runtime.kafka.producer import Producer
 from services.runtime.tests.application import application
 
 MOVE_TIMEOUT_S = 2.0
+FOLLOW_TIMEOUT_S = 8.0
+"""Of a process that has to connect first; the broker would wait for the dead one for 30 s."""
 JOIN_TIMEOUT_S = 20.0
 TP, OTHER, NEW = (TopicPartition("topic", number) for number in range(3))
 VICTIM = """
 import asyncio, sys
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-async def main(address, topic, group):
+async def main(address, topic, group, client_id):
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=address, group_id=group, client_id="victim",
+        topic, bootstrap_servers=address, group_id=group, client_id=client_id,
         partition_assignment_strategy=[StickyPartitionAssignor],
         session_timeout_ms=30000, heartbeat_interval_ms=100,
     )
@@ -76,6 +82,20 @@ def test_the_library_is_the_one_that_was_read() -> None:
     assert "cls.member_assignment = " in inspect.getsource(StickyPartitionAssignor.on_assignment)
 
 
+def member_of(
+    *assignments: Assignments,
+    changed: Callable[[], None] = lambda: None,
+    a_peer_joins: bool = False,
+    evicting: bool = True,
+) -> GroupMember:
+    """Return a membership of the process `worker-own-b1` that no consumer holds yet."""
+    config = SimpleNamespace(service_name="worker", instance_id="own")
+    lifelines = SimpleNamespace(
+        boot="b1", changed=changed, a_peer_joins=lambda _group: a_peer_joins, evicting=evicting
+    )
+    return GroupMember("g", cast("Config", config), cast("Lifelines", lifelines), assignments)
+
+
 async def test_a_rejoin_waits_for_the_commit_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit reaches the broker before the JoinGroup, unless it takes too long."""
     heard: list[str] = []
@@ -84,9 +104,7 @@ async def test_a_rejoin_waits_for_the_commit_on_its_way(monkeypatch: pytest.Monk
         def revoked(self) -> None:
             heard.append("revoked")
 
-    member = GroupMember(
-        "group", "client", [Heard()], lambda: heard.append("changed"), lambda: False
-    )
+    member = member_of(Heard(), changed=lambda: heard.append("changed"))
     member.joining = False
     monkeypatch.setattr(eviction, "COMMIT_GRACE_S", 30)
     await member.committing.acquire()
@@ -107,10 +125,10 @@ class Broker:
 
     coordinator_id = 1
     member_id = "own"
-    generation = 1
 
-    def __init__(self, members: dict[str, str]) -> None:
+    def __init__(self, members: dict[str, str], generation: int = 1) -> None:
         self.members = members
+        self.generation = generation
         self.asked: list[str] = []
         self.rejoins = 0
         self._retry_backoff_ms = 0
@@ -166,7 +184,7 @@ async def test_who_is_evicted_and_when_a_survivor_rejoins(
     members: dict[str, str], member_id: str, state: str, asked: list[str], rejoins: int
 ) -> None:
     """A dead member leaves under the id it had; a survivor rejoins unless it already did."""
-    member, broker = GroupMember("g", "own", [], lambda: None, lambda: False), Broker(members)
+    member, broker = member_of(), Broker(members)
     member.attach(broker)
     seen_at = time.monotonic()
     if state != "joining":
@@ -178,6 +196,45 @@ async def test_who_is_evicted_and_when_a_survivor_rejoins(
     assert "m3" not in broker.asked
 
 
+@pytest.mark.parametrize(
+    ("generation", "evicting", "asked"),
+    [
+        pytest.param(-1, True, ["before", "long before"], id="first join"),
+        pytest.param(-1, False, [], id="switched off"),
+        pytest.param(7, True, [], id="rejoin"),
+    ],
+)
+async def test_whoever_was_started_again_evicts_its_predecessors(
+    generation: int,
+    evicting: bool,  # noqa: FBT001
+    asked: list[str],
+) -> None:
+    """Before it joins for the first time, and nobody but the processes that it replaces."""
+    members = {
+        "before": "worker-own-b0",
+        "another": "worker-own2-b0",
+        "long before": "worker-own-a9",
+        "elsewhere": "other-own-b0",
+    }
+    member, broker = member_of(evicting=evicting), Broker(members, generation)
+    member.attach(broker)
+    await member.on_partitions_revoked([])
+    assert broker.asked == asked
+
+
+async def test_a_broker_that_does_not_answer_keeps_nobody_from_joining(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever cannot ask for its predecessors joins without."""
+    monkeypatch.setattr(eviction, "CONNECT_TIMEOUT_S", 0.01)
+    member, broker = member_of(), Broker({"before": "worker-own-b0"}, generation=-1)
+    monkeypatch.setattr(broker, "ensure_coordinator_known", asyncio.Event().wait)
+    member.attach(broker)
+    async with asyncio.timeout(1):
+        await member.on_partitions_revoked([])
+    assert not broker.asked
+
+
 @pytest.mark.parametrize(("others_join", "beats"), [(False, 1), (True, 3)])
 async def test_who_was_assigned_asks_soon_for_what_began_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
@@ -186,7 +243,7 @@ async def test_who_was_assigned_asks_soon_for_what_began_meanwhile(
 ) -> None:
     """A rebalance that begins while we join, or soon after, is not left to the next heartbeat."""
     monkeypatch.setattr(eviction, "HASTEN_MAX", 3)
-    member, broker = GroupMember("g", "own", [], lambda: None, lambda: others_join), Broker({})
+    member, broker = member_of(a_peer_joins=others_join), Broker({})
     member.attach(broker)
     await member.hasten(expected=True)
     assert broker.beats == 0
@@ -289,6 +346,36 @@ class Owned(Assignments):
                 await asyncio.sleep(0.005)
 
 
+@asynccontextmanager
+async def victim(kafka_address: str, name: str, client_id: str) -> AsyncIterator[str]:
+    """Lend a member of a group, with its member id; it is killed in the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", VICTIM, kafka_address, name, name, client_id),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(JOIN_TIMEOUT_S):
+            member_id = (await process.stdout.readline()).decode().strip()
+        yield member_id
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.mark.connected
+async def test_whoever_follows_the_last_member_need_not_wait_for_it(kafka_address: str) -> None:
+    """All partitions are soon those of the process that was started again."""
+    name, owned = f"test-eviction-{uuid4().hex[:8]}", Owned()
+    await topics.ensure(kafka_address, [name])
+    async with victim(kafka_address, name, "worker-survivor-before"):
+        pass
+    async with application(kafka_address) as app:
+        producer = Producer(app, [name])
+        Consumer(app, producer, group=name, topic=name, handle=_ignore, assignments=owned)
+        await owned.count(PARTITIONS, FOLLOW_TIMEOUT_S)
+
+
 @pytest.mark.connected
 @pytest.mark.parametrize("told", ["the member id", "an old member id", "no member id"])
 async def test_the_partitions_of_an_evicted_member_move(kafka_address: str, told: str) -> None:
@@ -301,16 +388,8 @@ async def test_the_partitions_of_an_evicted_member_move(kafka_address: str, told
             app, producer, group=name, topic=name, handle=_ignore, assignments=owned
         )
         await owned.count(PARTITIONS, JOIN_TIMEOUT_S)
-        victim = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", VICTIM, kafka_address, name, name, stdout=asyncio.subprocess.PIPE
-        )
-        assert victim.stdout is not None
-        try:
+        async with victim(kafka_address, name, "victim") as member_id:
             await owned.count(PARTITIONS // 2, JOIN_TIMEOUT_S)
-            member_id = (await victim.stdout.readline()).decode().strip()
-        finally:
-            victim.kill()
-            await victim.wait()
         member_id = {"the member id": member_id, "no member id": ""}.get(told, f"{member_id}x")
         lost = Membership(name, "victim", member_id, joining=False)
         await consumer._member.evict(lost, "victim", time.monotonic())

@@ -115,13 +115,13 @@ async def test_eviction_can_be_switched_off_and_on(process: Process) -> None:
     process.consul.answers[SWITCH].put_nowait(
         [{"Key": "chat4all/config/common/eviction", "Value": "b2Zm"}]
     )
-    await until(lambda: not process.lifelines._evicting)
+    await until(lambda: not process.lifelines.evicting)
     peer = await Peer(process).connected()
     peer.die()
     await until(lambda: not process.lifelines.peers)
     await never(lambda: process.member.evicted)
     process.consul.answers[SWITCH].put_nowait([])
-    await until(lambda: process.lifelines._evicting)
+    await until(lambda: process.lifelines.evicting)
 
 
 async def test_a_peer_that_calls_is_dialled_back(process: Process) -> None:
@@ -186,6 +186,7 @@ async def test_whoever_joins_waits_until_its_peers_can_hear_it(process: Process)
     """A peer that passes must have dialled us; one that comes too late is not waited for."""
     peer = await Peer(process).listen()
     process.consul.list((peer.address, "passing"))
+    process.consul.answers[SWITCH].put_nowait([])
     await process.lifelines.gathered()
     known = process.lifelines._peers[peer.address]
     assert (known.connected, known.settled) == (True, False)
@@ -193,6 +194,21 @@ async def test_whoever_joins_waits_until_its_peers_can_hear_it(process: Process)
     writer.write(peer.hello)
     await until(lambda: known.settled)
     writer.close()
+
+
+async def test_whoever_joins_knows_whether_the_dead_are_evicted(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch is read before a group is joined."""
+    monkeypatch.setattr(lifeline, "ANSWER_TIMEOUT_S", WAIT_TIMEOUT_S)
+    process.consul.list((process.address, "passing"))
+    joining = asyncio.create_task(process.lifelines.gathered())
+    await never(joining.done)
+    process.consul.answers[SWITCH].put_nowait(
+        [{"Key": "chat4all/config/common/eviction", "Value": "b2Zm"}]
+    )
+    await joining
+    assert not process.lifelines.evicting
 
 
 async def test_a_lone_process_is_ready_once_consul_has_answered(process: Process) -> None:
