@@ -123,7 +123,8 @@ class Campaign:
         self._recorder = Recorder(Clock())
         self._recorder.listeners.append(progress.seen)
         self._repeats: list[Repeat] = []
-        self._late = 0
+        self._late: int | None = 0
+        """How many messages were doubled after they were judged; None when nobody could look."""
         self._refusal = ""
         self._partitions: dict[str, int] = {}
         self._began_at = time.time()
@@ -204,7 +205,10 @@ class Campaign:
             self._keep(f"repeat {number + 1}", partial(self._write, repeat, runner.notes))
             aftermath.judged(runner.run_id)
             self._progress.line(f"  {_words(repeat)}")
-        self._late = await aftermath.doubled()
+        try:
+            self._late = await aftermath.doubled()
+        except (aiohttp.ClientError, TimeoutError):
+            self._late = None
 
     async def _prepare(self, stage: Stage) -> list[Lane]:
         share = self._scenario.workload.conversations // len(stage.channels)
@@ -249,14 +253,17 @@ class Campaign:
         if interrupted:
             reason = "it was interrupted"
             verdicts.append(Verdict(name="campaign", valid=Valid.UNKNOWN, reason=reason))
-        if self._late:
+        if self._late is None:
+            reason = "the witness could not be read at the end: did messages come again?"
+            verdicts.append(Verdict(name="doubled", valid=Valid.UNKNOWN, reason=reason))
+        elif self._late:
             reason = f"{self._late} messages were delivered again after they were judged"
             verdicts.append(Verdict(name="doubled", valid=Valid.FALSE, reason=reason))
         valid = overall(verdict.valid for verdict in verdicts)
         rows = promises(scenario, repeats)
         ours = goals(scenario, repeats)
         said = sentence(scenario.title, rows, ours, repeats)
-        if self._refusal or interrupted or self._late:
+        if self._refusal or interrupted or self._late != 0:
             said = f"{scenario.title}: {verdicts[-1].reason}."
         return Results(
             scenario=scenario.name,

@@ -38,13 +38,20 @@ class Closing:
         self._pulse = pulse
         self._witnesses = witnesses
         self._states: Mapping[UUID, FinalState] = {}
+        self._unread = ""
+        """Why receipts may be missing that a provider has."""
 
     async def drain(self) -> None:
         """Return when every message has arrived or is accounted for, or at the deadline."""
         deadline_s = self._bench.scenario.deadlines.drain
 
         async def empty() -> bool:
-            await self._pulse.beat()
+            try:
+                await self._pulse.beat()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self._unread = f"the witness could not be read: {error!r}"
+                return False
+            self._unread = ""
             return self._pulse.unseen == 0
 
         async with self._notes.phase("drain", deadline_s):
@@ -58,8 +65,8 @@ class Closing:
                 )
             except Late as error:
                 self._bench.progress.line(f"  {error}")
-            except (aiohttp.ClientError, TimeoutError) as error:
-                self._notes.problems.append(f"the witness could not be read: {error!r}")
+        if self._unread:
+            self._notes.problems.append(self._unread)
 
     async def _judge(self) -> Judgement:
         run, sends = self._workload.run_id, self._workload.sends
@@ -70,7 +77,7 @@ class Closing:
         return judge(sends, receipts, self._states)
 
     async def check(self, seen: Sequence[StatusSeen]) -> Repeat:
-        """Judge the repeat."""
+        """Judge the repeat; what was lost or how long it took nobody knows without receipts."""
         notes, scenario = self._notes, self._bench.scenario
         self._bench.progress.phase("check", CHECK_S)
         judgement = await self._judge()
@@ -83,13 +90,13 @@ class Closing:
         )
         found = Found(
             judgement=judgement,
-            metrics=metrics(line, facts),
+            metrics={} if self._unread else metrics(line, facts),
             counts=self._counts(judgement, seen),
             happened=notes.happened,
             problems=notes.problems + line.problems,
         )
         verdicts = check(scenario, found)
-        told = stories(judgement, facts.sends, self._states, facts.receipts)
+        told = {} if self._unread else stories(judgement, facts.sends, self._states, facts.receipts)
         return Repeat(
             number=self._bench.stage.repeat + 1,
             valid=overall(verdict.valid for verdict in verdicts),
@@ -148,6 +155,8 @@ class Closing:
             "status_looks": len(seen),
             "status_back": len(went_back(seen)),
         }
+        if self._unread:
+            del counts["lost"]
         if notes.fault is not None:
             counts["manual_steps"] = 0 if notes.recovered else 1
         recorder, hits = self._bench.stage.recorder, self._bench.stage.hits

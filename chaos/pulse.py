@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import aiohttp
+
 from chaos.adapters.provider import Provider
 from chaos.history import Outcome, Receipt, Send
 from chaos.statistics import quantile
@@ -72,15 +74,23 @@ class Pulse:
         """The latest sending time among the delivered messages of each partition."""
 
     async def beat(self) -> None:
-        """Take in what is new."""
+        """Take in what is new; raise what kept a witness from being read, after the others."""
+        unread: aiohttp.ClientError | TimeoutError | None = None
         async with self._turn:
             for witness in self._witnesses:
-                for receipt in await witness.catch_up():
+                try:
+                    found = await witness.catch_up()
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    unread = error
+                    continue
+                for receipt in found:
                     if receipt.kept and receipt.text.startswith(self._workload.run_id):
                         self._arrived(receipt.text, receipt.received_at)
         self._answered()
         while self._recent and self._recent[0][0] < self._now() - RECENT_S:
             self._recent.popleft()
+        if unread is not None:
+            raise unread
 
     def _arrived(self, content: str, at: float) -> None:
         send = self._open.pop(content, None)

@@ -103,8 +103,7 @@ class Behave(Undo, frozen=True, tag="behave"):
 
     async def apply(self, world: World, session: aiohttp.ClientSession) -> None:
         """Take all its faults away."""
-        url = await consul.url_of(world.consul_url, self.service, session)
-        provider = Provider(url, session)
+        provider = await Provider.find(world.consul_url, self.service, session)
         await provider.clear_faults()
         if await provider.faults():
             raise RuntimeError(f"{self.service} still has faults")

@@ -31,8 +31,7 @@ class Platform:
 
     async def provider(self, channel: str) -> Provider:
         """Return the simulator of a channel's provider."""
-        url = await url_of(self.consul_url, f"provider-{channel.lower()}", self.session)
-        return Provider(url, self.session)
+        return await Provider.find(self.consul_url, f"provider-{channel.lower()}", self.session)
 
     async def toxiproxy(self) -> Toxiproxy:
         """Return the proxy of the links; raise NoProxy when the instance has none."""

@@ -7,6 +7,7 @@ real; which of them owns a partition, and when it delivers, is played here.
 import asyncio
 import base64
 import json
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ class FakePlatform:
         self.allowed = True
         self.stopped: set[str] = set()
         self.stable = True
+        self.unread_after = math.inf
+        """So many receipts are shown; then the simulator answers nothing but errors."""
         self.rebalance_s = 0.0
         self.url = ""
         self.kv: dict[str, str] = {}
@@ -248,6 +251,8 @@ class FakePlatform:
         )
 
     async def _simulator(self, request: web.Request, path: str) -> web.Response:
+        if len(self.receipts) > self.unread_after:
+            return web.Response(status=500)
         if path == "receipts":
             after, limit = int(request.query["after"]), int(request.query["limit"])
             return web.json_response({"items": self.receipts[after : after + limit]})

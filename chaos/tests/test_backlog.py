@@ -313,7 +313,7 @@ async def test_the_throttle_is_lifted_only_behind_the_backlog(
             done.append("lifted")
 
     rows = Removed(done) if removable else Unremovable()
-    provider = Lifted("http://provider", cast("Any", None))
+    provider = Lifted("http://provider", cast("Any", None), cast("Any", None))
     await backlog._clean(cast("Field", SimpleNamespace(backlog=rows, provider=provider)))
     assert done == wanted
     assert ("delete by hand" in capsys.readouterr().out) is not removable

@@ -108,6 +108,21 @@ async def test_a_bad_platform_fails(platform: FakePlatform, tmp_path: Path, mist
         assert "the provider never had it" in next(iter(results.repeats[0].stories.values()))
 
 
+async def test_who_cannot_read_the_receipts_judges_nothing(
+    platform: FakePlatform, tmp_path: Path
+) -> None:
+    """Messages whose receipts nobody could look at are not lost, and the run proves nothing."""
+    platform.unread_after = 150
+    results = await campaign(short("baseline", 3), tmp_path / "run", repeats=1)
+    assert results.valid is Valid.UNKNOWN
+    (repeat,) = results.repeats
+    assert "lost" not in repeat.counts
+    assert not repeat.stories
+    assert any("the witness could not be read" in problem for problem in repeat.problems)
+    assert "could not be read at the end" in results.sentence
+    assert "lost" in page.write(tmp_path / "run", [results]).read_text()
+
+
 @pytest.mark.parametrize("broken", ["write", "append_history", "append_observations"])
 async def test_a_full_disk_changes_no_verdict(
     platform: FakePlatform,

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 from uuid import UUID, uuid4
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -90,6 +91,21 @@ def pulse(played: Played) -> Pulse:
 def accounting(played: Played, pulse: Pulse) -> Accounting:
     """Lend what asks for the missing."""
     return Accounting(cast("Api", played), pulse, PATIENCE_S)
+
+
+async def test_who_cannot_be_read_hides_nobody_else(played: Played) -> None:
+    """What another witness saw is taken in, and then it is told that one was not read."""
+
+    async def away() -> list[Receipt]:
+        raise aiohttp.ClientPayloadError
+
+    unread = cast("Witness", SimpleNamespace(catch_up=away))
+    witnesses = [unread, cast("Witness", played)]
+    pulse = Pulse(cast("Workload", played), witnesses, lambda _lane: 7, lambda: played.now)
+    played.keep(played.send().content)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await pulse.beat()
+    assert (pulse.acknowledged, pulse.delivered, pulse.unseen) == (1, 1, 0)
 
 
 async def test_what_arrives_is_counted_once(played: Played, pulse: Pulse) -> None:
