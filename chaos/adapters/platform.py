@@ -38,7 +38,9 @@ class Platform:
         try:
             url = await url_of(self.consul_url, "toxiproxy", self.session)
         except NotFound as error:
-            raise NoProxy("links do not run through Toxiproxy: set links=proxied") from error
+            raise NoProxy(
+                "links do not run through Toxiproxy: `just up --links proxied`"
+            ) from error
         return Toxiproxy(url, self.session)
 
     async def channels(self) -> list[str]:

@@ -42,7 +42,7 @@ class Toxiproxy:
         found = await self.proxies()
         if name not in found:
             raise NoProxy(
-                f"there is no proxy {name}: start the instance with links=proxied "
+                f"there is no proxy {name}: `just up --links proxied` "
                 f"(there are: {', '.join(sorted(found)) or 'none'})"
             )
 

@@ -24,8 +24,8 @@ class Link(Fault, frozen=True, kw_only=True):
         """Find the link's proxy; raise Refused when there is none, or no load flows through it."""
         link = stage.name(f"{self.service}--{self.dependency}")
         try:
-            await stage.platform.nomad.definition("toxiproxy")
             toxiproxy = await stage.platform.toxiproxy()
+            await stage.platform.nomad.definition("toxiproxy")
             await toxiproxy.require(link)
             before = await toxiproxy.carried(link)
         except NoProxy as error:
