@@ -13,6 +13,7 @@ from chaos import units, variants
 from chaos.checkers import must_happen
 from chaos.faults import AnyFault
 from chaos.units import PerSecond, Seconds
+from services.runtime.kafka.consumer import HEARTBEAT_MS, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 
 FOLDER = Path(__file__).with_name("scenarios")
 SUFFIX = ".toml"
@@ -87,9 +88,9 @@ class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Timers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the platform is configured with, for the prediction beside the measurement."""
 
-    session: Seconds = Seconds(6)
-    heartbeat: Seconds = Seconds(0.3)
-    rebalance: Seconds = Seconds(2)
+    session: Seconds = Seconds(SESSION_TIMEOUT_MS / 1000)
+    heartbeat: Seconds = Seconds(HEARTBEAT_MS / 1000)
+    rebalance: Seconds = Seconds(REBALANCE_TIMEOUT_MS / 1000)
 
 
 class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from chaos.faults.fault import Fault
 from chaos.observations import Interval
 from chaos.stage import NotConfirmed, Refused, Stage, Target
 from chaos.units import Seconds
+from services.runtime.kafka.consumer import HEARTBEAT_MS
 
 Select = Literal["one", "minority", "majority", "all", "owner"]
 EXIT_DEADLINE_S = 5.0
@@ -23,7 +24,7 @@ class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
     job: str
     select: Select = "one"
     during: Literal["rebalance"] | None = None
-    heartbeat: Seconds = Seconds(0.3)
+    heartbeat: Seconds = Seconds(HEARTBEAT_MS / 1000)
 
     async def plan(self, stage: Stage) -> list[Target]:
         """Choose the victims."""
