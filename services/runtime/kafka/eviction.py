@@ -19,7 +19,8 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from services.runtime.config import Config
-from services.runtime.kafka.lifeline import Lifelines, Membership
+from services.runtime.kafka.hello import Membership
+from services.runtime.kafka.lifeline import Lifelines
 from services.runtime.telemetry import metrics
 from services.runtime.telemetry.log import log
 

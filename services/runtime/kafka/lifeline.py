@@ -11,20 +11,18 @@ when its lifelines end.
 import asyncio
 import hmac
 import secrets
-import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
-from msgspec import Struct
 
 from services.runtime.config import Config
 from services.runtime.consul import Consul, keys_of
 from services.runtime.discovery import Discovery, Spawn
 from services.runtime.health import Health
+from services.runtime.kafka.hello import Hello, Line, Membership, is_joining
 from services.runtime.telemetry import metrics
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
@@ -36,35 +34,9 @@ SAY_EVERY_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 1.0
 RETRY_MIN_S: Final = 0.005
 RETRY_MAX_S: Final = 1.0
-HELLO_SIZE_MAX_BYTES: Final = 16 * 1024
-UNSENT_MAX_BYTES: Final = 64 * 1024
-AUDIENCE_MAX: Final = 256
-KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3))
-"""The kernel ends the connection to a machine that is gone, which is no death of its process."""
 
 Address = tuple[str, int]
 _log = log(__name__)
-
-
-class Membership(Struct, frozen=True):
-    """A place in a consumer group; without a member id yet when it joins for the first time."""
-
-    group: str
-    client_id: str
-    member_id: str
-    joining: bool
-
-
-class Hello(Struct, frozen=True):
-    """What a process says of itself; the proof shows that it knows the installation's secret."""
-
-    service: str
-    instance: str
-    boot: str
-    host: str
-    port: int
-    proof: str = ""
-    memberships: tuple[Membership, ...] = ()
 
 
 class Member(Protocol):
@@ -81,64 +53,6 @@ class Member(Protocol):
 
     async def hasten(self, *, expected: bool) -> None:
         """Ask at once whether a rebalance has begun, and some more where one is expected."""
-
-
-class _Line(asyncio.Protocol):
-    """One connection: says hello when it stands and hears the newest of the hellos that came."""
-
-    def __init__(
-        self,
-        hello: Callable[[], bytes],
-        heard: Callable[["_Line", bytes], None],
-        audience: set["_Line"] | None = None,
-    ) -> None:
-        self._hello = hello
-        self._heard = heard
-        self._audience = set() if audience is None else audience
-        self._rest = b""
-        self._transport: asyncio.Transport | None = None
-        self.answered = asyncio.Event()
-        """Set by the first hello, and by the end."""
-        self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        if len(self._audience) >= AUDIENCE_MAX:
-            self._transport.abort()
-            return
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
-        self._audience.add(self)
-        self.say(self._hello())
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > HELLO_SIZE_MAX_BYTES:
-            lines, self._rest = [self._rest], b""
-        if lines:
-            self._heard(self, lines[-1])
-            self.answered.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how does not matter
-        self._audience.discard(self)
-        self.closed.set()
-        self.answered.set()
-
-    def say(self, hello: bytes) -> None:
-        """Send a hello; a peer that takes none for long is hung up on and may call again."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        if self._transport.get_write_buffer_size() > UNSENT_MAX_BYTES:
-            self._transport.abort()
-            return
-        self._transport.write(hello)
-
-    def close(self) -> None:
-        """End the connection after what was said."""
-        if self._transport is not None:
-            self._transport.close()
 
 
 class _Peer:
@@ -179,7 +93,7 @@ class Lifelines:
         self._members: list[Member] = []
         self._peers: dict[Address, _Peer] = {}
         self._peers_known = False
-        self._audience: set[_Line] = set()
+        self._audience: set[Line] = set()
         self._server: asyncio.Server | None = None
         self._own: Address = (config.http_host, config.lifeline_port or 0)
         self.evicting = True
@@ -240,7 +154,7 @@ class Lifelines:
 
     async def _speak(self) -> None:
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Line(self._what_to_say, self._greeted, self._audience), *self._own
+            lambda: Line(self._what_to_say, self._greeted, self._audience), *self._own
         )
         self._own = self._server.sockets[0].getsockname()[:2]
         self._spawn("watch-lifelines", self._watch_peers())
@@ -277,7 +191,7 @@ class Lifelines:
         ours = hello.service == self._config.service_name
         return hello if ours and hmac.compare_digest(hello.proof, self._proof(hello)) else None
 
-    def _greeted(self, line: _Line, said: bytes) -> None:
+    def _greeted(self, line: Line, said: bytes) -> None:
         """Dial back whoever dialled us: it may be here before Consul tells."""
         hello = self._read(said)
         if hello is None:
@@ -347,13 +261,13 @@ class Lifelines:
                     await peer.called.wait()
             wait_s = min(RETRY_MAX_S, wait_s * 2)
 
-    async def _dial(self, peer: _Peer) -> _Line | None:
+    async def _dial(self, peer: _Peer) -> Line | None:
         """Return a lifeline whose end was not seen yet; None when there is none.
 
         A refused connection is a death. One that breaks before an answer, or has none in time,
         says nothing: a dying process may still accept it, a stopped one too.
         """
-        line = _Line(self._what_to_say, partial(self._heard, peer))
+        line = Line(self._what_to_say, partial(self._heard, peer))
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(lambda: line, *peer.address)
@@ -369,9 +283,9 @@ class Lifelines:
             return None
         return None if peer.absent or line.closed.is_set() else line
 
-    def _heard(self, peer: _Peer, line: _Line, said: bytes) -> None:
+    def _heard(self, peer: _Peer, line: Line, said: bytes) -> None:
         before = peer.hello
-        if said == peer.said and before is not None and not _joining(before):
+        if said == peer.said and before is not None and not is_joining(before):
             return
         hello = self._read(said)
         peer.absent = hello is None or hello.boot == self.boot
@@ -384,7 +298,7 @@ class Lifelines:
         groups = {m.group for one in (before, hello) if one for m in one.memberships}
         for member in self._members:
             if member.group in groups:
-                self._spawn("hasten", member.hasten(expected=_joining(hello)))
+                self._spawn("hasten", member.hasten(expected=is_joining(hello)))
 
     def _gone(self, peer: _Peer, how: str) -> None:
         """Have the memberships evicted that a process died with."""
@@ -404,7 +318,3 @@ class Lifelines:
             for member in self._members:
                 if member.group == membership.group:
                     self._spawn("evict", member.evict(membership, lost.instance, seen_at))
-
-
-def _joining(hello: Hello) -> bool:
-    return any(membership.joining for membership in hello.memberships)

@@ -12,7 +12,8 @@ from services.runtime.config import Config
 from services.runtime.consul import Consul
 from services.runtime.discovery import Discovery
 from services.runtime.health import Health
-from services.runtime.kafka.lifeline import Hello, Lifelines, Membership
+from services.runtime.kafka.hello import Hello, Membership
+from services.runtime.kafka.lifeline import Lifelines
 
 WAIT_TIMEOUT_S = 5.0
 NEVER_S = 0.2

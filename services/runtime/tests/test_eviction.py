@@ -26,7 +26,8 @@ from services.runtime.config import Config
 from services.runtime.kafka import eviction, topics
 from services.runtime.kafka.consumer import Consumer
 from services.runtime.kafka.eviction import Assignments, GroupMember
-from services.runtime.kafka.lifeline import Lifelines, Membership
+from services.runtime.kafka.hello import Membership
+from services.runtime.kafka.lifeline import Lifelines
 from services.runtime.kafka.producer import Producer
 from services.runtime.tests.application import application
 

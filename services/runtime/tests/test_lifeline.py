@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.runtime.kafka import lifeline
-from services.runtime.kafka.lifeline import Hello, Membership
+from services.runtime.kafka.hello import Hello, Membership
 from services.runtime.tests.lifelines import (
     SWITCH,
     VICTIM,
