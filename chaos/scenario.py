@@ -13,7 +13,7 @@ from chaos import units, variants
 from chaos.checkers import must_happen
 from chaos.faults import AnyFault
 from chaos.units import PerSecond, Seconds
-from services.runtime.kafka.consumer import HEARTBEAT_MS, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from services.contracts.timers import HEARTBEAT_MS, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 
 FOLDER = Path(__file__).with_name("scenarios")
 SUFFIX = ".toml"

@@ -9,7 +9,7 @@ from chaos.faults.fault import Fault
 from chaos.observations import Interval
 from chaos.stage import NotConfirmed, Refused, Stage, Target
 from chaos.units import Seconds
-from services.runtime.kafka.consumer import HEARTBEAT_MS
+from services.contracts.timers import HEARTBEAT_MS
 
 Select = Literal["one", "minority", "majority", "all", "owner"]
 EXIT_DEADLINE_S = 5.0

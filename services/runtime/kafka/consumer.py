@@ -12,6 +12,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.contracts.records import AnyRecord, Poison, decode
+from services.contracts.timers import HEARTBEAT_MS, REBALANCE_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from services.runtime.app import App
 from services.runtime.kafka import topics
 from services.runtime.kafka.dead_letters import bury
@@ -22,9 +23,6 @@ from services.runtime.telemetry import metrics, trace
 from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable, dependency_of
 
-SESSION_TIMEOUT_MS = 6000
-HEARTBEAT_MS = 1000
-REBALANCE_TIMEOUT_MS = 2000
 FETCH_WAIT_MS = 500
 BATCH_RECORDS_MAX = 500
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
