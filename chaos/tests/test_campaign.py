@@ -288,7 +288,7 @@ async def test_a_link_without_a_proxy_is_refused(platform: FakePlatform, tmp_pat
     found = short("latency-router-kafka-1s")
     results = await campaign(found, tmp_path / "run", repeats=1)
     assert results.valid is Valid.UNKNOWN
-    assert "toxiproxy" in results.sentence
+    assert "just up --links proxied" in results.sentence
 
 
 async def test_an_interruption_heals(platform: FakePlatform, tmp_path: Path) -> None:
