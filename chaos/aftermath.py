@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos import archive
+from chaos.adapters import NO_ANSWER
 from chaos.pulse import Witness
+from chaos.verdicts import Valid, Verdict
 
 
 class Aftermath:
@@ -25,7 +27,19 @@ class Aftermath:
         self._collect()
         self._runs.add(run_id)
 
-    async def doubled(self) -> int:
+    async def verdict(self) -> Verdict | None:
+        """Return what it says against the repeats, None when it says nothing."""
+        try:
+            doubled = await self._doubled()
+        except NO_ANSWER:
+            reason = "the witness could not be read at the end: did messages come again?"
+            return Verdict(name="doubled", valid=Valid.UNKNOWN, reason=reason)
+        if not doubled:
+            return None
+        reason = f"{doubled} messages were delivered again after they were judged"
+        return Verdict(name="doubled", valid=Valid.FALSE, reason=reason)
+
+    async def _doubled(self) -> int:
         """Count the messages that were kept once or never in time, and twice by now."""
         for witness in self._witnesses:
             await witness.catch_up()

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from chaos import archive, safety
-from chaos.adapters import consul
+from chaos.adapters import NO_ANSWER, consul
 from chaos.adapters.kafka import partition_of
 from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.observers import Observers, Watched
@@ -61,7 +61,7 @@ async def stage_of(scenario: Scenario, recorder: Recorder) -> AsyncIterator[Stag
     async with connect() as platform:
         try:
             channels = await platform.channels()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except NO_ANSWER as error:
             raise NoPlatform(f"the platform does not answer ({error}): start it") from error
         if len(channels) < scenario.workload.channels:
             wanted = scenario.workload.channels
@@ -123,8 +123,8 @@ class Campaign:
         self._recorder = Recorder(Clock())
         self._recorder.listeners.append(progress.seen)
         self._repeats: list[Repeat] = []
-        self._late: int | None = 0
-        """How many messages were doubled after they were judged; None when nobody could look."""
+        self._afterwards: Verdict | None = None
+        """What the witnesses say against the repeats once all are judged."""
         self._refusal = ""
         self._partitions: dict[str, int] = {}
         self._began_at = time.time()
@@ -205,10 +205,7 @@ class Campaign:
             self._keep(f"repeat {number + 1}", partial(self._write, repeat, runner.notes))
             aftermath.judged(runner.run_id)
             self._progress.line(f"  {_words(repeat)}")
-        try:
-            self._late = await aftermath.doubled()
-        except (aiohttp.ClientError, TimeoutError):
-            self._late = None
+        self._afterwards = await aftermath.verdict()
 
     async def _prepare(self, stage: Stage) -> list[Lane]:
         share = self._scenario.workload.conversations // len(stage.channels)
@@ -253,17 +250,13 @@ class Campaign:
         if interrupted:
             reason = "it was interrupted"
             verdicts.append(Verdict(name="campaign", valid=Valid.UNKNOWN, reason=reason))
-        if self._late is None:
-            reason = "the witness could not be read at the end: did messages come again?"
-            verdicts.append(Verdict(name="doubled", valid=Valid.UNKNOWN, reason=reason))
-        elif self._late:
-            reason = f"{self._late} messages were delivered again after they were judged"
-            verdicts.append(Verdict(name="doubled", valid=Valid.FALSE, reason=reason))
+        if self._afterwards is not None:
+            verdicts.append(self._afterwards)
         valid = overall(verdict.valid for verdict in verdicts)
         rows = promises(scenario, repeats)
         ours = goals(scenario, repeats)
         said = sentence(scenario.title, rows, ours, repeats)
-        if self._refusal or interrupted or self._late != 0:
+        if self._refusal or interrupted or self._afterwards is not None:
             said = f"{scenario.title}: {verdicts[-1].reason}."
         return Results(
             scenario=scenario.name,

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-import aiohttp
-
 from chaos import rebalances
+from chaos.adapters import NO_ANSWER
 from chaos.bench import Notes
 from chaos.checkers.deliveries import Judgement, judge
 from chaos.checkers.statuses import StatusSeen, went_back
@@ -48,7 +47,7 @@ class Closing:
         async def empty() -> bool:
             try:
                 await self._pulse.beat()
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except NO_ANSWER as error:
                 self._unread = f"the witness could not be read: {error!r}"
                 return False
             self._unread = ""
@@ -120,7 +119,7 @@ class Closing:
         for witness in self._witnesses:
             try:
                 await witness.check()
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except NO_ANSWER as error:
                 self._notes.problems.append(f"the witness could not be read: {error!r}")
             if witness.restarted and not hit:
                 self._notes.problems.append("the witness restarted: receipts may be missing")

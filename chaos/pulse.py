@@ -4,8 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import aiohttp
-
+from chaos.adapters import NO_ANSWER
 from chaos.adapters.provider import Provider
 from chaos.history import Outcome, Receipt, Send
 from chaos.statistics import quantile
@@ -75,12 +74,12 @@ class Pulse:
 
     async def beat(self) -> None:
         """Take in what is new; raise what kept a witness from being read, after the others."""
-        unread: aiohttp.ClientError | TimeoutError | None = None
+        unread: Exception | None = None
         async with self._turn:
             for witness in self._witnesses:
                 try:
                     found = await witness.catch_up()
-                except (aiohttp.ClientError, TimeoutError) as error:
+                except NO_ANSWER as error:
                     unread = error
                     continue
                 for receipt in found:

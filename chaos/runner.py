@@ -4,11 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-import aiohttp
-
 from chaos import safety
 from chaos.accounting import Accounting
-from chaos.adapters import processes
+from chaos.adapters import NO_ANSWER, processes
 from chaos.adapters.nomad import NoSuchJob, NotAllowed
 from chaos.adapters.processes import NotHere
 from chaos.bench import Bench, Notes
@@ -249,7 +247,7 @@ class Runner:
         while True:
             try:
                 await self._pulse.beat()
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except NO_ANSWER as error:
                 self._stage.recorder.miss(Source.HARNESS, f"receipts: {error!r}"[:200])
             now, pulse = self._now(), self._pulse
             if now - told_at >= 1:

@@ -4,8 +4,7 @@ import asyncio
 from contextlib import suppress
 from uuid import UUID
 
-import aiohttp
-
+from chaos.adapters import NO_ANSWER
 from chaos.adapters.api import Api
 from chaos.checkers.statuses import StatusSeen
 from chaos.clock import Clock
@@ -46,7 +45,7 @@ class StatusWatch:
             self._followed = newest.message_id
             for pause_s in PAUSES_S:
                 await asyncio.sleep(pause_s)
-                with suppress(aiohttp.ClientError, TimeoutError):
+                with suppress(*NO_ANSWER):
                     await self._look(newest.message_id)
 
     async def _look(self, message_id: UUID) -> None:

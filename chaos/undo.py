@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from chaos.adapters import consul, processes
+from chaos.adapters import NO_ANSWER, consul, processes
 from chaos.adapters.nomad import Nomad
 from chaos.adapters.processes import Process
 from chaos.adapters.provider import Provider
@@ -89,7 +89,7 @@ class Cure(Undo, frozen=True, tag="cure"):
         try:
             for proxy, name in self.toxics:
                 await toxiproxy.cure(proxy, name)
-        except (aiohttp.ClientError, TimeoutError):
+        except NO_ANSWER:
             await toxiproxy.reset()
         left = [pair for pair in self.toxics if pair[1] in await toxiproxy.toxics(pair[0])]
         if left:
@@ -138,7 +138,7 @@ class StartAgent(Undo, frozen=True, tag="start-agent"):
             try:
                 async with session.get(self.url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
                     return answer.status == 200 and bool(await answer.json())  # noqa: PLR2004
-            except (aiohttp.ClientError, TimeoutError):
+            except NO_ANSWER:
                 return False
 
         if not await answers():

@@ -10,6 +10,7 @@ from uuid import uuid4
 import aiohttp
 from msgspec import Struct
 
+from chaos.adapters import NO_ANSWER
 from chaos.adapters.api import Api
 from chaos.history import Outcome, Send
 
@@ -123,7 +124,7 @@ class Workload:
             status = await self._api.post("/messages", body)
         except aiohttp.ClientConnectorError as error:
             return Outcome.FAIL, type(error).__name__
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except NO_ANSWER as error:
             return Outcome.INFO, type(error).__name__
         if status == 202:  # noqa: PLR2004
             return Outcome.OK, "202"

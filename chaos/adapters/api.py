@@ -9,6 +9,7 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
+from chaos.adapters import NO_ANSWER
 from chaos.history import FinalState
 
 ASKED_AT_ONCE = 20
@@ -90,7 +91,7 @@ class Api:
 
         async def ask(message_id: UUID) -> None:
             async with turns:
-                with suppress(aiohttp.ClientError, TimeoutError):
+                with suppress(*NO_ANSWER):
                     found[message_id] = await self.final_state(message_id)
 
         await asyncio.gather(*map(ask, message_ids))

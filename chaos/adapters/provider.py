@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from chaos.adapters import NO_ANSWER
 from chaos.adapters.consul import NotFound, url_of
 from chaos.history import Receipt
 
@@ -50,7 +51,7 @@ class Provider:
             async with self._session.request(method, url, raise_for_status=True, **more) as answer:
                 yield answer
         except aiohttp.ClientConnectorError:
-            with suppress(NotFound, aiohttp.ClientError, TimeoutError):
+            with suppress(NotFound, *NO_ANSWER):
                 self.url = await self._locate()
             raise
 

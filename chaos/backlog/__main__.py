@@ -21,7 +21,7 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from chaos.adapters import consul, processes
+from chaos.adapters import NO_ANSWER, consul, processes
 from chaos.adapters.api import Api, Refused
 from chaos.adapters.nomad import NoSuchJob, NotAllowed, Victim
 from chaos.adapters.platform import NoPlatform, Platform, connect
@@ -298,7 +298,7 @@ async def _is_ready(field: Field, victim: Victim) -> bool:
             try:
                 async with session.get(url, timeout=READY_TIMEOUT) as answer:
                     return answer.ok
-            except (aiohttp.ClientError, TimeoutError):
+            except NO_ANSWER:
                 return False
     return False
 

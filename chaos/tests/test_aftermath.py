@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -12,6 +13,7 @@ from chaos.history import Receipt
 from chaos.observations import Interval, Kind, Source
 from chaos.pulse import Witness
 from chaos.recorder import Recorder
+from chaos.verdicts import Valid
 
 
 class FakeWitness:
@@ -68,7 +70,20 @@ async def test_what_is_delivered_again_after_it_was_judged_is_found(
     aftermath.judged("b")
     others = [receipt(ONE, kept=False), receipt("hello"), receipt("hello")]
     witness.coming = [*others, *map(receipt, at_last)]
-    assert await aftermath.doubled() == doubled
+    verdict = await aftermath.verdict()
+    assert (verdict is not None) == (doubled > 0)
+    if verdict is not None:
+        assert verdict.valid is Valid.FALSE
+        assert verdict.reason.startswith(f"{doubled} ")
+
+
+async def test_what_nobody_could_look_for_is_unknown(tmp_path: Path) -> None:
+    """A witness that does not answer at the end vouches for nothing."""
+    witness = FakeWitness()
+    witness.catch_up = AsyncMock(side_effect=TimeoutError)  # type: ignore[method-assign]
+    verdict = await Aftermath(tmp_path, [cast("Witness", witness)]).verdict()
+    assert verdict is not None
+    assert verdict.valid is Valid.UNKNOWN
 
 
 def test_observations_that_were_taken_are_kept_no_longer() -> None:
