@@ -212,7 +212,7 @@ class Acceptance:
         people = await self._people.reachable(recipients, channel)
         if body.channel is not None:
             return freeze([(one, channel) for one in recipients], people, accepted_at)
-        usable = self._channels.all_usable()
+        usable = self._channels.usable
         chosen = [(one, choose(people.get(one), channel, usable)) for one in recipients]
         return freeze(chosen, people, accepted_at)
 

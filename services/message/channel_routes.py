@@ -57,4 +57,4 @@ class ChannelRoutes:
         return state
 
     def _view(self, state: ChannelState) -> ChannelView:
-        return channel_view(state, enabled=self._channels.usable(state.channel))
+        return channel_view(state, enabled=state.channel in self._channels.usable)

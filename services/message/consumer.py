@@ -52,25 +52,27 @@ class StatusConsumer:
             began, left = clock(), len(parts) - number
             part = await self._apply({key: updates[key] for key in some})
             await self._bury(part, updates)
-            await self._tell(part.values(), traces)
             changed |= part
             if left:
                 await asyncio.sleep(pause_s(clock() - began, (ends_at - clock()) / left))
-        await self._producer.publish(list(_unusable(batch, changed)))
-
-    async def _tell(self, messages: Iterable[Message], traces: Mapping[UUID, str | None]) -> None:
-        """Publish where messages stand now, also those that nothing changed."""
+        # Where messages stand now is told also of those that nothing changed: it may be the second
+        # time that they are worked on.
         events = [
             Outgoing(CONVERSATION_EVENTS, str(one.conversation_id), one.changed(), traces[one.id])
-            for one in messages
+            for one in changed.values()
         ]
-        await self._producer.publish(events)
+        await self._producer.publish([*events, *_unusable(batch, changed)])
 
     async def _apply(self, updates: Mapping[UUID, Sequence[StatusChanged]]) -> dict[UUID, Message]:
         """Return the messages with the evidence in them, as they are stored."""
         for _ in range(ROUNDS_MAX):
-            stored = await self._messages.find_many(updates.keys())
+            recent = self._messages.recent(updates)
+            stored = recent | await self._messages.find_many(updates.keys() - recent.keys())
             changed = {key: fold(message, updates[key]) for key, message in stored.items()}
+            if known := [key for key, message in recent.items() if changed[key] is message]:
+                # What was learned before may have led further since, elsewhere.
+                self._messages.forget(known)
+                continue
             changes = [
                 (stored[key], message)
                 for key, message in changed.items()

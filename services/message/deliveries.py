@@ -19,7 +19,7 @@ def check_channel(channel: str, channels: Channels) -> None:
         return
     if channel not in channels.states:
         raise Problem("unknown_channel", "Choose one of GET /api/v1/channels.", field="channel")
-    if not channels.usable(channel):
+    if channel not in channels.usable:
         raise Problem("channel_disabled", "Choose another or enable it first.", field="channel")
 
 

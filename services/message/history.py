@@ -110,6 +110,7 @@ class History:
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
             refused = await self._insert(placed)
             stored = {index: placed[index] for index in placed.keys() - refused}
+            self._messages.remember(stored.values())
             outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
             contested = {placed[index].conversation_id for index in refused}
             self._go_on(stored.values(), heads, contested)

@@ -1,7 +1,7 @@
 """The collections `messages` and `conversations`: nobody but this service writes them."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from services.contracts.channels import INTERNAL
 from services.contracts.status import Status
+from services.message.cache import Cache
 from services.message.conversations import PARTICIPANTS_MAX, Conversation, Participant
 from services.message.messages import Direction, Message, Order
 from services.runtime.app import App
@@ -25,6 +26,9 @@ INDEX_RETRY_S = 1.0
 AT_ONCE_MAX = 16
 """Documents that one command reads or changes: a server may let others wait meanwhile, and so does
 the process that makes something of them."""
+RECENT_MAX, RECENT_LENGTH_MAX = 2_000, 1_000
+"""Messages that are remembered: most of what is told of one comes within seconds. Long ones are
+not, so that they fit into the memory that the job gives."""
 INDEXES = {
     "messages": [
         IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -102,6 +106,26 @@ class MessageStore:
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
+        self._recent: Cache[UUID, Message] = Cache(RECENT_MAX)
+
+    def recent(self, message_ids: Collection[UUID]) -> dict[UUID, Message]:
+        """Return those that this process wrote lately; others may have changed them since.
+
+        Whoever changes one is told by `replace_deliveries`.
+        """
+        found = ((one, self._recent.get(one)) for one in message_ids)
+        return {one: message for one, message in found if message is not None}
+
+    def remember(self, messages: Iterable[Message]) -> None:
+        """Remember messages as they were written just now."""
+        for message in messages:
+            if len(message.content or "") <= RECENT_LENGTH_MAX:
+                self._recent.put(message.id, message)
+
+    def forget(self, message_ids: Iterable[UUID]) -> None:
+        """Remember these no longer."""
+        for message_id in message_ids:
+            self._recent.drop(message_id)
 
     async def find(self, message_id: UUID) -> Message | None:
         """Return a message."""
@@ -158,7 +182,11 @@ class MessageStore:
             async with self._mongo.database() as database:
                 result = await database.messages.bulk_write(some, ordered=False)
             matched += result.matched_count
-        return matched == len(updates)
+        if matched < len(updates):
+            self.forget(old.id for old, _ in changes)
+            return False
+        self.remember(new for _, new in changes)
+        return True
 
     async def mark_read(self, message_id: UUID, at: datetime) -> Message | None:
         """Note that an inbound message was read, once; return it as it is then."""

@@ -22,6 +22,8 @@ class Channels:
     def __init__(self, app: App[Any]) -> None:
         self._consul = app.consul
         self.states: Mapping[str, ChannelState] = {}
+        self.usable: frozenset[str] = frozenset()
+        """Those that are deployed, have a working account and are not switched off."""
         self._switched_off: frozenset[str] = frozenset()
         self._switches_known = False
         self.known = asyncio.Event()
@@ -29,15 +31,6 @@ class Channels:
         app.health.add("channel directory", self._probe)
         app.spawn("watch-channels", self._watch_states())
         app.spawn("watch-channel-switches", self._watch_switches())
-
-    def usable(self, channel: str) -> bool:
-        """True when a channel is deployed, has a working account and is not switched off."""
-        state = self.states.get(channel)
-        return state is not None and state.enabled and channel not in self._switched_off
-
-    def all_usable(self) -> frozenset[str]:
-        """Return the channels that are usable."""
-        return frozenset(channel for channel in self.states if self.usable(channel))
 
     async def switch(self, channel: str, *, on: bool) -> None:
         """Let the operator enable or disable a channel for all."""
@@ -52,13 +45,19 @@ class Channels:
                 except msgspec.DecodeError as error:
                     _log.error("channel_state_unreadable", channel=name, error=str(error))
             self.states = found
+            self._find_usable()
             self.known.set()
 
     async def _watch_switches(self) -> None:
         async for entries in self._consul.watch(f"/v1/kv/{SWITCHES_PREFIX}", {"recurse": "true"}):
             switches = keys_of(entries, SWITCHES_PREFIX)
             self._switched_off = frozenset(name for name, word in switches.items() if word == OFF)
+            self._find_usable()
             self._switches_known = True
+
+    def _find_usable(self) -> None:
+        enabled = frozenset(name for name, state in self.states.items() if state.enabled)
+        self.usable = enabled - self._switched_off
 
     async def _probe(self) -> None:
         if not (self.known.is_set() and self._switches_known):

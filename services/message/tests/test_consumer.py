@@ -146,6 +146,42 @@ async def test_evidence_survives_a_change_in_between(
     }
 
 
+async def test_what_is_remembered_gives_way_to_what_another_instance_wrote(
+    bench: Bench, statuses: StatusConsumer
+) -> None:
+    """New evidence is added to the other's, and a repetition tells how far it really is."""
+    one = await sent(bench)
+    there = StatusConsumer(MessageStore(bench.mongo), bench.letters, bench.topics)
+    first = evidence(one, Status.SENT)
+    await statuses.handle(batch(first))
+    await there.handle(batch(evidence(one, Status.DELIVERED)))
+    await statuses.handle(batch(evidence(one, Status.READ)))
+    await there.handle(batch(evidence(one, Status.FAILED)))
+    await statuses.handle(batch(first))
+    events = [(event.status, event.rev) for event in bench.topics.on(CONVERSATION_EVENTS)]
+    assert events[:3] == [(Status.SENT, 2), (Status.DELIVERED, 3), (Status.READ, 4)]
+    assert events[3] == events[4]
+
+
+async def test_what_was_just_written_is_not_read_again(
+    bench: Bench, statuses: StatusConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that was accepted here is known, with all that was learned of it here."""
+    asked: list[UUID] = []
+    reading = bench.messages.find_many
+
+    async def find_many(message_ids: Sequence[UUID]) -> dict[UUID, Message]:
+        asked.extend(message_ids)
+        return await reading(message_ids)
+
+    one = await sent(bench)
+    monkeypatch.setattr(bench.messages, "find_many", find_many)
+    for status in (Status.SENT, Status.DELIVERED):
+        await statuses.handle(batch(evidence(one, status)))
+    assert not asked
+    assert [event.rev for event in bench.topics.on(CONVERSATION_EVENTS)] == [2, 3]
+
+
 async def test_what_names_no_delivery_becomes_a_dead_letter(
     bench: Bench, statuses: StatusConsumer
 ) -> None:

@@ -117,7 +117,7 @@ def test_only_a_channel_that_is_enabled_carries_messages(channel: str, code: str
     """One that is unknown or out of order is refused by its code."""
     directory = cast(
         "Channels",
-        SimpleNamespace(states={CHANNEL: None, OTHER: None}, usable=lambda name: name == CHANNEL),
+        SimpleNamespace(states={CHANNEL: None, OTHER: None}, usable={CHANNEL}),
     )
     if code is None:
         check_channel(channel, directory)
