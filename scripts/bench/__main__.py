@@ -28,7 +28,7 @@ from scripts.tools.command import say
 
 INVALID = 2
 RATE_PER_S, HANG_RATE_PER_S = 400, 200
-WARM_UP_S = 30
+WARM_UP_S = 60
 T = TypeVar("T")
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False)

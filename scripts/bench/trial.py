@@ -59,7 +59,7 @@ class Field:
         """Put the load on for a time before any of it counts; None when it is not to.
 
         A broker that has just started interprets its code, and compiles it with the cores that
-        the load needs: for 25 s at 400/s on two of them.
+        the load needs: for 25 s at 400/s on two of them, and twice as long where they are slow.
         """
         if not seconds:
             return None
