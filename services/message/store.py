@@ -26,9 +26,9 @@ INDEX_RETRY_S = 1.0
 AT_ONCE_MAX = 16
 """Documents that one command reads or changes: a server may let others wait meanwhile, and so does
 the process that makes something of them."""
-RECENT_MAX, RECENT_LENGTH_MAX = 2_000, 1_000
-"""Messages that are remembered: most of what is told of one comes within seconds. Long ones are
-not, so that they fit into the memory that the job gives."""
+RECENT_MAX, RECENT_LENGTH_MAX, RECENT_DELIVERIES_MAX = 2_000, 1_000, 2
+"""Messages that are remembered: most of what is told of one comes within seconds. Long ones, and
+those to groups, are not, so that they fit into the memory that the job gives."""
 INDEXES = {
     "messages": [
         IndexModel([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True),
@@ -117,9 +117,10 @@ class MessageStore:
         return {one: message for one, message in found if message is not None}
 
     def remember(self, messages: Iterable[Message]) -> None:
-        """Remember messages as they were written just now."""
+        """Remember messages on their way as they were written just now, those that are small."""
         for message in messages:
-            if len(message.content or "") <= RECENT_LENGTH_MAX:
+            few = 0 < len(message.deliveries) <= RECENT_DELIVERIES_MAX
+            if few and len(message.content or "") <= RECENT_LENGTH_MAX:
                 self._recent.put(message.id, message)
 
     def forget(self, message_ids: Iterable[UUID]) -> None:
