@@ -9,25 +9,23 @@ V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Keeps the values used last; in which order matters only from half full on."""
+    """Keeps the values used last."""
 
     def __init__(self, entries_max: int) -> None:
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._entries_max = entries_max
-        self._half = entries_max // 2
 
     def get(self, key: K) -> V | None:
         """Return what is kept under a key."""
         found = self._entries.get(key)
-        if found is not None and len(self._entries) > self._half:
+        if found is not None:
             self._entries.move_to_end(key)
         return found
 
     def put(self, key: K, value: V) -> None:
         """Keep a value under a key."""
         self._entries[key] = value
-        if len(self._entries) > self._half:
-            self._entries.move_to_end(key)
+        self._entries.move_to_end(key)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
 
