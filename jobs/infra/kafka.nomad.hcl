@@ -117,7 +117,9 @@ job "kafka" {
         args    = ["-euc", local.start]
       }
 
-      # It has as few threads as a small machine can use: each that wakes finds its caches cold.
+      # It has as few threads as a small machine can use: each that wakes finds its caches cold. The
+      # index files of a partition are mapped into memory as long as they may become, and a system
+      # that reads far ahead fills them with zeros at its first record.
       template {
         destination = "local/server.properties"
         change_mode = "noop"
@@ -135,6 +137,7 @@ job "kafka" {
         num.network.threads=1
         num.io.threads=2
         group.initial.rebalance.delay.ms=0
+        log.index.size.max.bytes=262144
         offsets.topic.replication.factor=1
         offsets.topic.num.partitions=4
         transaction.state.log.replication.factor=1
