@@ -15,6 +15,8 @@ from services.runtime.config import Config
 
 ProviderId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\A[^\x00]+\Z")]
 """What a provider calls a message or a customer, as far as PostgreSQL can keep and index it."""
+PART_MAX = 2**15 - 1
+"""PostgreSQL keeps the number of a part as a smallint."""
 
 
 class ConnectorConfig(Config, frozen=True, kw_only=True):
@@ -201,6 +203,8 @@ class Reference(Struct, frozen=True, kw_only=True):
         """Read a reference; None when the text is not one of ours."""
         try:
             message_id, recipient_id, part, attempt_id = (text or "").split(":")
+            if not 0 <= int(part) <= PART_MAX:
+                return None
             return cls(
                 message_id=UUID(message_id),
                 recipient_id=UUID(recipient_id),

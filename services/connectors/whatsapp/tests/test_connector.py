@@ -220,6 +220,21 @@ def test_a_failure_says_why() -> None:
     assert (update.reason.code, update.reason.detail) == ("provider_131047", "Outside 24 hours.")
 
 
+def test_a_status_counts_without_what_cannot_be_stored() -> None:
+    """A NUL in what a status says beside that is left out: no reason to lose the status."""
+    channel, _ = connector()
+    failed = {
+        **READ,
+        "status": "failed",
+        "biz_opaque_callback_data": "o\0urs",
+        "errors": [{"code": 1, "title": "a\0b"}],
+    }
+    (update,) = channel.parse_webhook("main", webhook({"statuses": [failed]})) or []
+    assert isinstance(update, StatusUpdate)
+    assert update.reason is not None
+    assert (update.status, update.reference, update.reason.detail) == (Status.FAILED, "ours", "ab")
+
+
 @pytest.mark.parametrize(
     "message",
     [
