@@ -19,6 +19,11 @@ PART_MAX = 2**15 - 1
 """PostgreSQL keeps the number of a part as a smallint."""
 
 
+def storable(text: str) -> str:
+    """Return what a provider says as PostgreSQL can keep it: without NUL."""
+    return text.replace("\0", "")
+
+
 class ConnectorConfig(Config, frozen=True, kw_only=True):
     """What every connector is told; a channel's own config adds its accounts."""
 

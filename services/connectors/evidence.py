@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.connectors.base import InboundMessage, Reference, StatusUpdate
+from services.connectors.base import InboundMessage, Reference, StatusUpdate, storable
 from services.connectors.outcomes import standing, stop_later_parts
 from services.connectors.parts import Standing
 from services.contracts.ids import inbound_id
@@ -85,6 +85,7 @@ class Evidence:
 
         Returns what is to be published; when it returns, all of it is durable here or there.
         """
+        updates = [_storable(update) for update in updates]
         subjects = await self._by_provider_id(account, {update.provider_id for update in updates})
         subjects |= await self._by_reference(updates, subjects)
         changed: list[StatusChanged] = []
@@ -332,6 +333,12 @@ class Evidence:
             replay_no=whole.replay_no,
             attempts=whole.attempts,
         )
+
+
+def _storable(update: StatusUpdate) -> StatusUpdate:
+    """Return a status without what PostgreSQL cannot keep: it counts all the same."""
+    reason = update.reason and replace(update.reason, detail=storable(update.reason.detail))
+    return replace(update, reference=storable(update.reference or ""), reason=reason)
 
 
 def _failure(update: StatusUpdate) -> Reason:

@@ -21,6 +21,7 @@ from services.connectors.base import (
     SendError,
     Unanswered,
     Verdict,
+    storable,
 )
 from services.connectors.breaker import Breaker
 from services.connectors.ledger import CLAIM_BOUND_S, Ledger
@@ -249,7 +250,7 @@ class Worker:
         if isinstance(outcome, Accepted):
             await self._results.accepted(row, attempt_id, outcome.provider_id)
             return Step(settled=True)
-        reason = Reason(outcome.code, outcome.detail)
+        reason = Reason(outcome.code, storable(outcome.detail))
         if outcome.verdict is Verdict.AMBIGUOUS:
             return await self._ambiguous(row, attempt_id, reason, free=breaker.is_open)
         if outcome.verdict is Verdict.ACCOUNT:

@@ -13,6 +13,7 @@ from services.connectors.base import (
     Delivery,
     Http,
     Outcome,
+    ProviderId,
     SendError,
     Update,
     Verdict,
@@ -28,7 +29,7 @@ TEXT_SIZE_MAX_BYTES = 1000
 
 
 class _Sent(Struct, frozen=True):
-    message_id: str
+    message_id: ProviderId
 
 
 class _Owner(Struct, frozen=True):

@@ -181,6 +181,13 @@ class Ledger:
         return f"{row.account}/{message_id}"
 
 
+def _kept(reason: Reason) -> str:
+    """Return the code of a reason that PostgreSQL can keep."""
+    if "\0" in reason.detail:
+        raise ValueError(reason.detail)
+    return reason.code
+
+
 class Results:
     """Keeps the results; the first writes fail as scripted."""
 
@@ -200,11 +207,11 @@ class Results:
 
     async def refused(self, _row: Row, attempt_id: UUID, reason: Reason) -> None:
         """Keep a failure."""
-        await self._store("refused", attempt_id, reason.code)
+        await self._store("refused", attempt_id, _kept(reason))
 
     async def unanswered(self, _row: Row, attempt_id: UUID, reason: Reason) -> None:
         """Keep an unknown outcome."""
-        await self._store("unanswered", attempt_id, reason.code)
+        await self._store("unanswered", attempt_id, _kept(reason))
 
     async def resume(self, _partition: int) -> None:
         """Have nothing to tell."""

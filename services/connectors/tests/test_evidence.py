@@ -3,6 +3,7 @@
 import asyncio
 from itertools import permutations
 
+import msgspec
 import pytest
 
 from services.connectors.base import StatusUpdate
@@ -317,6 +318,16 @@ async def test_a_status_parked_without_a_reference_is_found_by_one_with(bench: B
     assert bench.users.sees(row) == (0, Status.UNKNOWN, "no_answer")
     await bench.hear(status(row, attempt, Status.SENT))
     assert bench.users.sees(row) == (0, Status.READ, None)
+
+
+async def test_a_status_counts_without_what_cannot_be_kept(bench: Bench) -> None:
+    """A NUL in what it says is no reason to lose it, whether its message is known yet or not."""
+    row, attempt = await bench.claimed(delivery())
+    update = status(row, attempt, Status.FAILED, reason=Reason("code", "a\0b"))
+    early = msgspec.structs.replace(update, reference=f"some\0body's {update.reference}")
+    await bench.hear(early)
+    await bench.hear(msgspec.structs.replace(update, reference=f"\0{update.reference}"))
+    assert bench.users.sees(row) == (0, Status.FAILED, "code")
 
 
 async def test_what_a_crash_left_untold_is_told_with_its_early_statuses(bench: Bench) -> None:

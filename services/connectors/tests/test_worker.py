@@ -90,6 +90,9 @@ LAST = {"attempts": ATTEMPTS_MAX - 1}
 CASES = {
     "accepted": Case(Accepted("p1"), ("accepted", "p1")),
     "final": Case(error(Verdict.FINAL), ("refused", "code")),
+    "final, with a NUL": Case(
+        SendError(verdict=Verdict.FINAL, code="code", detail="a\0b"), ("refused", "code")
+    ),
     "retryable": Case(error(Verdict.RETRYABLE), failure="code", wait_s=(0, RETRY_BASE_S)),
     "the last of three": Case(error(Verdict.RETRYABLE), ("refused", "code"), row=LAST),
     "not written": Case(NotWritten("refused"), failure="provider_unreachable", wait_s=(0, 0.5)),

@@ -13,6 +13,7 @@ from services.connectors.base import (
     Delivery,
     Http,
     Outcome,
+    ProviderId,
     SendError,
     Update,
 )
@@ -27,7 +28,7 @@ TEXT_LENGTH_MAX = 4096
 
 
 class _Named(Struct, frozen=True):
-    id: str
+    id: ProviderId
 
 
 class _Sent(Struct, frozen=True):

@@ -256,19 +256,14 @@ def _status(node: Any) -> StatusUpdate | None:
         provider_id=status.id,
         status=known,
         at=at,
-        reference=status.biz_opaque_callback_data and _storable(status.biz_opaque_callback_data),
+        reference=status.biz_opaque_callback_data,
         reason=_reason(error) if error is not None and known is Status.FAILED else None,
     )
 
 
 def _reason(error: _Error) -> Reason:
     details = error.error_data.details if error.error_data else None
-    return Reason(f"provider_{error.code}", _storable(details or error.message or error.title))
-
-
-def _storable(text: str) -> str:
-    """Return a text without what PostgreSQL cannot keep: what a status says counts without it."""
-    return text.replace("\x00", "")
+    return Reason(f"provider_{error.code}", details or error.message or error.title)
 
 
 def _time(seconds: str | int) -> datetime:

@@ -178,7 +178,15 @@ async def test_an_answer_without_a_known_code_goes_by_its_status(
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"message_id": None}, {"recipient_id": "1"}, "<html>", {"error": {"code": 100}}]
+    "body",
+    [
+        {},
+        {"message_id": None},
+        {"message_id": "a\0b"},
+        {"recipient_id": "1"},
+        "<html>",
+        {"error": {"code": 100}},
+    ],
 )
 async def test_an_answer_that_names_no_message_is_ambiguous(body: object) -> None:
     """A 200 without a message id may have sent it."""
