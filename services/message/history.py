@@ -14,14 +14,14 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
 from services.contracts.ids import new_id
 from services.message.cache import Cache
 from services.message.conversations import Conversation
 from services.message.counts import Count, Counts
 from services.message.messages import Message
-from services.message.store import MessageStore, to_document
+from services.message.store import MessageStore
 from services.runtime.batches import Batches
 from services.runtime.mongo import NAME as MONGODB
 from services.runtime.mongo import Mongo
@@ -36,7 +36,6 @@ ROUNDS_MAX = 10
 HEADS_MAX = 20_000
 HEAD_AGE_MAX_S = 60.0
 """By then it shows if somebody changed the participants and died before the fence stood."""
-DUPLICATE_KEY = 11000
 _HEAD = {"seq": True, "message_count": True, "version": True}
 _PLACE = {"seq": True, "direction": True, "accepted_at": True}
 
@@ -110,7 +109,6 @@ class History:
             outcomes.update(dict.fromkeys(waiting.keys() - placed.keys()))
             refused = await self._insert(placed)
             stored = {index: placed[index] for index in placed.keys() - refused}
-            self._messages.remember(stored.values())
             outcomes.update({index: Appended(one, is_new=True) for index, one in stored.items()})
             contested = {placed[index].conversation_id for index in refused}
             self._go_on(stored.values(), heads, contested)
@@ -195,22 +193,11 @@ class History:
 
     async def _insert(self, placed: Mapping[int, Message]) -> set[int]:
         """Store messages in one write; return which of them an index refused."""
-        if not placed:
-            return set()
-        indexes, documents = list(placed), [to_document(message) for message in placed.values()]
         for message in placed.values():
             self._heads.drop(message.conversation_id)
-        try:
-            async with self._mongo.database() as database:
-                await database.messages.insert_many(documents, ordered=False)
-        except BulkWriteError as error:
-            details = error.details or {}
-            if details.get("writeConcernErrors") or any(
-                one["code"] != DUPLICATE_KEY for one in details["writeErrors"]
-            ):
-                raise
-            return {indexes[one["index"]] for one in details["writeErrors"]}
-        return set()
+        indexes = list(placed)
+        refused = await self._messages.insert(list(placed.values()))
+        return {indexes[place] for place in refused}
 
     async def _settle(
         self, refused: Mapping[int, Message], heads: Mapping[UUID, _Head]

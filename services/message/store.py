@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from services.contracts.channels import INTERNAL
 from services.contracts.status import Status
@@ -23,6 +23,7 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import Unavailable
 
 INDEX_RETRY_S = 1.0
+DUPLICATE_KEY = 11000
 AT_ONCE_MAX = 16
 """Documents that one command reads or changes: a server may let others wait meanwhile, and so does
 the process that makes something of them."""
@@ -116,7 +117,7 @@ class MessageStore:
         found = ((one, self._recent.get(one)) for one in message_ids)
         return {one: message for one, message in found if message is not None}
 
-    def remember(self, messages: Iterable[Message]) -> None:
+    def _remember(self, messages: Iterable[Message]) -> None:
         """Remember messages on their way as they were written just now, those that are small."""
         for message in messages:
             few = 0 < len(message.deliveries) <= RECENT_DELIVERIES_MAX
@@ -127,6 +128,24 @@ class MessageStore:
         """Remember these no longer."""
         for message_id in message_ids:
             self._recent.drop(message_id)
+
+    async def insert(self, messages: Sequence[Message]) -> set[int]:
+        """Store new messages in one write; return the positions of those that an index refused."""
+        refused: set[int] = set()
+        if not messages:
+            return refused
+        try:
+            async with self._mongo.database() as database:
+                await database.messages.insert_many(map(to_document, messages), ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            if details.get("writeConcernErrors") or any(
+                one["code"] != DUPLICATE_KEY for one in details["writeErrors"]
+            ):
+                raise
+            refused = {one["index"] for one in details["writeErrors"]}
+        self._remember(one for place, one in enumerate(messages) if place not in refused)
+        return refused
 
     async def find(self, message_id: UUID) -> Message | None:
         """Return a message."""
@@ -186,7 +205,7 @@ class MessageStore:
         if matched < len(updates):
             self.forget(old.id for old, _ in changes)
             return False
-        self.remember(new for _, new in changes)
+        self._remember(new for _, new in changes)
         return True
 
     async def mark_read(self, message_id: UUID, at: datetime) -> Message | None:
