@@ -119,7 +119,8 @@ job "kafka" {
 
       # It has as few threads as a small machine can use: each that wakes finds its caches cold. The
       # index files of a partition are mapped into memory as long as they may become, and a system
-      # that reads far ahead fills them with zeros at its first record.
+      # that reads far ahead fills them with zeros at its first record. A broker that died is let in
+      # again when its session before is over.
       template {
         destination = "local/server.properties"
         change_mode = "noop"
@@ -137,6 +138,8 @@ job "kafka" {
         num.network.threads=1
         num.io.threads=2
         group.initial.rebalance.delay.ms=0
+        broker.heartbeat.interval.ms=500
+        broker.session.timeout.ms=3000
         log.index.size.max.bytes=262144
         offsets.topic.replication.factor=1
         offsets.topic.num.partitions=4
