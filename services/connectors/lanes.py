@@ -14,6 +14,7 @@ from services.runtime.telemetry.log import log
 from services.runtime.unavailable import dependency_of
 
 RETRY_S = 0.2
+REGAIN_S = 0.1
 BUSY_MAX = 1000
 """Lanes of one account that are followed at once; the ledger remembers the others."""
 AHEAD_MAX = 8
@@ -67,7 +68,9 @@ class Lanes(Assignments):
     """Follows the assignments of the consumer group and keeps every lane of ours going.
 
     A rebalance closes all partitions at once. Those that stay are opened again when the ledger
-    confirms their epoch, new ones when their epoch is raised.
+    confirms their epoch, new ones when their epoch is raised. Who is still asking for partitions
+    when the next rebalance gives them away may be answered after their new owner: it releases them
+    then, and the other, whose claims are refused, regains them.
     """
 
     def __init__(
@@ -79,6 +82,12 @@ class Lanes(Assignments):
         self._clock = clock
         self._owned: dict[int, _Partition] = {}
         self._wanted: frozenset[int] | None = None
+        self._asked: set[int] = set()
+        """What this instance owns as far as the ledger may know, or did until it is released."""
+        self._assignment = 0
+        self._taken_over = 0
+        """The number of the assignment that was taken over last, whole."""
+        self._doubted = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._busy: Counter[str] = Counter()
@@ -99,6 +108,7 @@ class Lanes(Assignments):
     def assigned(self, partitions: frozenset[int]) -> None:
         """Go on with exactly these partitions, once the ledger agrees."""
         self._wanted = partitions
+        self._assignment += 1
         self._changed.set()
 
     async def run(self) -> None:
@@ -106,6 +116,7 @@ class Lanes(Assignments):
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._doubted = False
             wanted = self._wanted
             if wanted is None:
                 continue
@@ -183,10 +194,14 @@ class Lanes(Assignments):
     async def _take_over(self, wanted: frozenset[int]) -> None:
         for number in self._owned.keys() - wanted:
             self._end(number)
-        if not wanted:
-            return
+        self._asked |= wanted
+        assignment = self._assignment
+        regain = self._taken_over == assignment
         held = {number: partition.epoch for number, partition in self._owned.items()}
-        epochs = await self._ledger.own(sorted(wanted), held)
+        epochs = await self._ledger.own(sorted(wanted), held, regain=regain)
+        if regain and epochs == held:
+            return
+        self._taken_over = 0
         for number, epoch in epochs.items():
             if held.get(number) != epoch:
                 self._end(number)
@@ -194,9 +209,19 @@ class Lanes(Assignments):
         if self._wanted == wanted:
             for partition in self._owned.values():
                 partition.open.set()
+        if lost := self._asked - wanted:
+            await self._ledger.release(sorted(lost))
+            self._asked -= lost
         fresh = [p for p in self._owned.values() if p.loaded_at is None]
         await asyncio.gather(*(self._load(partition) for partition in fresh))
+        self._taken_over = assignment
         _log.info("partitions_owned", epochs={str(number): e for number, e in epochs.items()})
+
+    def _doubt(self) -> None:
+        """See soon whether a partition of which a claim was refused has been released."""
+        if not self._doubted:
+            self._doubted = True
+            asyncio.get_running_loop().call_later(REGAIN_S, self._changed.set)
 
     async def _load(self, partition: _Partition) -> None:
         await self._touch_all(partition)
@@ -271,6 +296,8 @@ class Lanes(Assignments):
 
     async def _move_on(self, busy: _Busy, step: Step, *, is_known: bool) -> bool:
         """Leave the first row behind; True when it is known that there is none after it."""
+        if step.refused:
+            self._doubt()
         if step.hold_s > 0 and not self._draining:
             await asyncio.sleep(step.hold_s)
         if not is_known:

@@ -39,11 +39,14 @@ class Ledger:
     def _pool(self) -> Pool:
         return self._postgres.pool
 
-    async def own(self, partitions: Sequence[int], held: dict[int, int]) -> dict[int, int]:
+    async def own(
+        self, partitions: Sequence[int], held: dict[int, int], *, regain: bool = False
+    ) -> dict[int, int]:
         """Make this instance the owner of partitions; return the epoch of each.
 
         An epoch in `held` that nobody has raised since is kept, so that what this instance has
-        in flight stays its own; every other partition gets a new epoch.
+        in flight stays its own; every other partition gets a new epoch. To `regain` takes only
+        what its owner has released: from nobody who may be right.
         """
         rows = await self._pool.fetch(
             """
@@ -53,15 +56,27 @@ class Ledger:
                 epoch = o.epoch + 1, owner = excluded.owner, since = clock_timestamp()
                 where (o.partition, o.epoch, o.owner) not in (
                     select p, held, $2 from unnest($3::int[], $4::bigint[]) as b (p, held))
+                    and (not $5 or o.owner = '')
             returning partition, epoch
             """,
             self._channel,
             self._instance,
             list(partitions),
             [held.get(partition, 0) for partition in partitions],
+            regain,
         )
         raised = {row["partition"]: row["epoch"] for row in rows}
         return {p: raised.get(p, held.get(p, 0)) for p in partitions}
+
+    async def release(self, partitions: Sequence[int]) -> None:
+        """Own these no more, those that nobody else has taken since."""
+        await self._pool.execute(
+            "update ledger.partition_owner set owner = '' where channel = $1"
+            " and partition = any($2) and owner = $3",
+            self._channel,
+            list(partitions),
+            self._instance,
+        )
 
     async def take_in(
         self, new: Sequence[Row], claims: Mapping[Key, Claim] = MappingProxyType({})

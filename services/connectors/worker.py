@@ -71,14 +71,18 @@ class Attempt:
 
 
 class Step(NamedTuple):
-    """What became of a head row: settled or to be looked at again, and when."""
+    """What became of a head row: settled or to be looked at again, and when.
+
+    `refused` says that it could not be claimed.
+    """
 
     settled: bool
     hold_s: float = 0.0
+    refused: bool = False
 
 
 _AGAIN = Step(settled=False)
-_LATER = Step(settled=False, hold_s=CLAIM_POLL_S)
+_LATER = Step(settled=False, hold_s=CLAIM_POLL_S, refused=True)
 
 
 class Worker:

@@ -18,7 +18,8 @@ class Book:
     def __init__(self) -> None:
         self.rows: defaultdict[Lane, list[Row]] = defaultdict(list)
         self.epochs: Counter[int] = Counter()
-        self.heads = self.asked = 0
+        self.heads = self.asked = self.regained = 0
+        self.unowned: set[int] = set()
         self.errors: list[Exception] = []
         self.reading = asyncio.Event()
         self.reading.set()
@@ -34,14 +35,27 @@ class Book:
         self.rows[lane].append(row)
         return row
 
-    async def own(self, partitions: Sequence[int], held: dict[int, int]) -> dict[int, int]:
-        """Keep or raise epochs."""
+    async def own(
+        self, partitions: Sequence[int], held: dict[int, int], *, regain: bool = False
+    ) -> dict[int, int]:
+        """Keep or raise epochs; to regain only those that nobody owns."""
         if self.errors:
             raise self.errors.pop(0)
+        self.regained += regain
+        epochs = {}
         for partition in partitions:
-            if held.get(partition) != self.epochs[partition]:
-                self.epochs[partition] += 1
-        return {partition: self.epochs[partition] for partition in partitions}
+            if held.get(partition) == self.epochs[partition] or (
+                regain and partition not in self.unowned
+            ):
+                epochs[partition] = held.get(partition, 0)
+                continue
+            self.epochs[partition] += 1
+            epochs[partition] = self.epochs[partition]
+        return epochs
+
+    async def release(self, partitions: Sequence[int]) -> None:
+        """Note what is owned no more."""
+        self.unowned |= set(partitions)
 
     async def lanes(
         self, partition: int, most: int, account: str | None = None

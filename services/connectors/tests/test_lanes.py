@@ -241,6 +241,35 @@ async def test_a_takeover_is_tried_until_the_ledger_is_there(site: Site) -> None
     await site.until(lambda: len(site.hands.done) == 1)
 
 
+async def test_what_the_next_rebalance_gives_away_is_released(site: Site) -> None:
+    """However the ledger was away: who asked late may have taken it from its new owner."""
+    await site.own(3, 4)
+    site.book.errors = [Unavailable("postgres")]
+    await site.own(3)
+    await site.until(lambda: site.book.unowned == {4})
+    await site.own(3)
+    assert site.book.unowned == {4}
+
+
+async def test_a_released_partition_is_regained(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claims are refused until it is: from who may be right nothing is taken."""
+    monkeypatch.setattr(module, "REGAIN_S", 0.001)
+    site.free("main")
+    await site.own(3, 4)
+    site.hands.step = Step(settled=False, refused=True)
+    site.book.epochs[3] += 1
+    site.deliver(lane(3))
+    await site.until(lambda: site.book.regained > 1)
+    assert site.book.epochs == {3: 2, 4: 1}
+    await site.book.release([3])
+    await site.until(lambda: site.book.epochs[3] > 2)
+    site.hands.step = Step(settled=True)
+    await site.until(lambda: len(site.hands.done) == 1)
+    assert site.book.epochs[4] == 1
+
+
 async def test_what_was_not_told_is_told_however_often_loading_fails(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

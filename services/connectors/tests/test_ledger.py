@@ -65,6 +65,22 @@ async def test_an_epoch_that_nobody_raised_is_kept(bench: Bench) -> None:
     assert again[4] > held[4]
 
 
+async def test_what_was_taken_too_late_is_released_and_regained(bench: Bench) -> None:
+    """Who is refused takes it back from nobody but who released it."""
+    await bench.first.take_in([delivery()])
+    held = await bench.first.own([3, 4], {})
+    await bench.second.own([3, 4], {})
+    assert await bench.first.own([3, 4], held, regain=True) == held
+    await bench.second.release([3])
+    again = await bench.first.own([3, 4], held, regain=True)
+    assert (again[3] > held[3], again[4]) == (True, held[4])
+    await bench.second.release([3])
+    assert await bench.first.own([3], again) == {3: again[3]}
+    row = await head(bench.first)
+    assert not await bench.first.claim(row, held[3], new_id())
+    assert await bench.first.claim(row, again[3], new_id())
+
+
 async def test_many_takeovers_at_once_leave_one_owner(bench: Bench) -> None:
     """However many takeovers race, exactly one epoch can claim."""
     await bench.first.take_in([delivery()])
