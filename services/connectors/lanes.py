@@ -15,6 +15,7 @@ from services.runtime.unavailable import dependency_of
 
 RETRY_S = 0.2
 REGAIN_S = 0.1
+"""So long after a refused claim it is asked whether its partition was released."""
 BUSY_MAX = 1000
 """Lanes of one account that are followed at once; the ledger remembers the others."""
 AHEAD_MAX = 8
